@@ -1,0 +1,1 @@
+"""What the company behind the book already has: products, logs, stores, experiments, dashboards."""

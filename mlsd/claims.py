@@ -158,7 +158,7 @@ def colophon() -> None:
         versions=versions,
     )
     text = (
-        f"{record['held']} of {record['claims']} claims held. Run in {record['seconds']:.0f} s with {record['peak_memory_mb']} MB at the most, "
-        f"seed {record['seed']}. " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
+        f"{record['held']} of {record['claims']} claims held. Run in {record['seconds']:.0f} s "
+        f"with {record['peak_memory_mb']} MB at the most, seed {record['seed']}. " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
     )
     _show(record, text, f'<div class="mlsd-colophon" role="note">{html.escape(text)}</div>')

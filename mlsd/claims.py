@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML, Markdown, display
@@ -23,6 +24,7 @@ from mlsd.worlds.base import effects_off_from_environment, seed_from_environment
 
 MIME = "application/vnd.mlsd+json"
 _PACKAGES = ("numpy", "pandas", "scikit-learn", "lightgbm", "keras", "keras-rs", "jax", "faiss-cpu", "implicit", "river")
+_ROOT = Path(__file__).resolve().parent.parent
 _started = time.monotonic()
 _claims: list[dict] = []
 _decisions: list[dict] = []
@@ -156,9 +158,15 @@ def colophon() -> None:
         held=sum(c["held"] for c in _claims),
         decisions=len(_decisions),
         versions=versions,
+        # what the claims depend on beside the chapter's own code; `make robust` reruns a chapter when one changes
+        modules=sorted(
+            {Path(m.__file__).relative_to(_ROOT).as_posix() for n, m in list(sys.modules.items()) if n.partition(".")[0] == "mlsd"}
+        ),
     )
     text = (
         f"{record['held']} of {record['claims']} claims held. Run in {record['seconds']:.0f} s "
-        f"with {record['peak_memory_mb']} MB at the most, seed {record['seed']}. " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
+        f"with {record['peak_memory_mb']} MB at the most, seed {record['seed']}. "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + "."
     )
     _show(record, text, f'<div class="mlsd-colophon" role="note">{html.escape(text)}</div>')

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from mlsd import claims
@@ -10,6 +11,7 @@ from mlsd.metrics import Estimate
 
 @pytest.fixture(autouse=True)
 def fresh_registry(monkeypatch):
+    InteractiveShell.instance()  # without a shell, display() prints instead of publishing
     monkeypatch.setattr(claims, "_claims", [])
     monkeypatch.setattr(claims, "_decisions", [])
 

@@ -10,6 +10,7 @@ from mlsd.worlds.base import World, WorldError, effects_off_from_environment, se
 WORLDS = {
     "ads": ("mlsd.worlds.ads", "AdWorld", "AdRules"),
     "events": ("mlsd.worlds.events", "EventWorld", "EventRules"),
+    "products": ("mlsd.worlds.products", "ProductWorld", "ProductRules"),
 }
 
 

@@ -17,21 +17,12 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 
 import nbformat
+from cache import ROOT, records
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parent.parent
-MIME = "application/vnd.mlsd+json"
 SEEDS = (7, 1, 2, 3, 4)
-
-
-def records(notebook: nbformat.NotebookNode, kind: str) -> list[dict]:
-    """The records of one kind (claim, decision, colophon) that an executed notebook holds, in order."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    found = [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
-    return [record for record in found if record["kind"] == kind]
 
 
 def run(chapter: str, environment: dict[str, str]) -> dict:

@@ -43,6 +43,13 @@ def title_of(notebook: nbformat.NotebookNode) -> str:
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
+def table(label: str, columns: tuple[str, ...], rows: list[str]) -> str:
+    """An HTML table that scrolls in its own box; the box can be reached and named by keyboard and screen reader."""
+    header = "".join(f"<th>{column}</th>" for column in columns)
+    inner = f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="wide-table" tabindex="0" role="region" aria-label="{label}">{inner}</div>'
+
+
 # ---------- directives ----------
 
 
@@ -80,10 +87,8 @@ class Status(SphinxDirective):
             path = root / "reports" / f"{name}.json"
             reports[name] = json.loads(path.read_text()) if path.exists() else {}
         summary = [self.summary(name, notebook, reports) for name, notebook in found]
-        header = "<tr><th>chapter</th><th>run time</th><th>peak memory</th><th>claims held</th><th>over five seeds</th><th>without their effects</th></tr>"
-        parts = [
-            f'<div class="wide-table" tabindex="0" role="region" aria-label="Chapters"><table><thead>{header}</thead><tbody>{"".join(summary)}</tbody></table></div>'
-        ]
+        columns = ("chapter", "run time", "peak memory", "claims held", "over five seeds", "without their effects")
+        parts = [table("Chapters", columns, summary)]
         versions = next((c["versions"] for _, n in found for c in records(n, "colophon")), {})
         parts.append("<p>Built with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".</p>")
         parts += [self.claims(name, notebook, reports) for name, notebook in found]
@@ -116,9 +121,8 @@ class Status(SphinxDirective):
             seeds = " ".join(f"{seed}{'✓' if held else '✗'}" for seed, held in over_seeds.get(claim["sentence"], {}).items())
             red = ", ".join(f"{effect}: {'red' if gone else 'green'}" for effect, gone in without.get(claim["sentence"], {}).items())
             rows.append(f"<tr><td>{html.escape(claim['sentence'])}</td><td>{seeds}</td><td>{html.escape(red)}</td></tr>")
-        table = "<table><thead><tr><th>claim</th><th>seeds</th><th>without</th></tr></thead>" + f"<tbody>{''.join(rows)}</tbody></table>"
         label = html.escape(title_of(notebook))
-        region = f'<div class="wide-table" tabindex="0" role="region" aria-label="Claims of {label}">{table}</div>'
+        region = table(f"Claims of {label}", ("claim", "seeds", "without"), rows)
         return f'<details class="claims"><summary>{label}: every claim</summary>{region}</details>'
 
 

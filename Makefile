@@ -1,0 +1,64 @@
+# `make book` and `make test` need only Python 3.11+ and make. `make help` lists everything.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export KERAS_BACKEND := jax
+CHAPTER ?=
+PORT ?= 8000
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"expected Python 3.11 or newer, found {sys.version.split()[0]}; set PYTHON=python3.x")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.PHONY: help book serve lab data test test-notebooks test-browser bench-serving robust falsify preflight lock clean
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+data: $(VENV)/installed  ## fetch real data and site assets, pinned by hash
+	python -m mlsd.datasets fetch
+
+book: data  ## execute the chapters that changed and build the site in _build/html
+	python book/execute.py
+	jupyter-book build . --path-output . -W -n --keep-going --quiet
+
+serve:  ## show the site on http://localhost:8000 (PORT=...)
+	$(PYTHON) -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
+
+lab: data  ## open the chapters in JupyterLab
+	jupyter lab chapters
+
+test: book  ## unit, chapter and site suites, and every notebook uncached
+	pytest tests/unit tests/chapters tests/site
+	$(MAKE) --no-print-directory test-notebooks
+
+test-notebooks: data
+	pytest --nbmake --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider chapters
+
+test-browser: book  ## the site and JupyterLab in headless Chromium
+	pytest tests/browser
+
+bench-serving: data  ## latency and throughput of the service and its stores
+	python -m mlsd.serving.bench
+
+robust: data  ## every claim on five seeds (CHAPTER=name for one)
+	python book/robust.py seeds $(CHAPTER)
+
+falsify: data  ## every claim without the effects it rests on (CHAPTER=name for one)
+	python book/robust.py effects $(CHAPTER)
+
+preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
+	python book/preflight.py
+
+lock:  ## resolve pyproject.toml anew into requirements.txt
+	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate --no-header \
+	    --upgrade pyproject.toml -o requirements.txt
+
+clean:  ## remove what was built, the execution cache included
+	rm -rf _build

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -248,7 +249,7 @@ class Ranker:
         Raises Unavailable if there is nothing at all to show.
         """
         start = time.perf_counter()
-        top, reason = await self._read_store(user_id)
+        top, reason = await self._read_store(user_id, self._limits.deadline_ms)
         if top is not None:
             stages = dict(hydrate=(time.perf_counter() - start) * 1000)
             return Answer(user_id, top.items[:k], top.scores[:k], "batch", top.model_version, top.generated_at, reason, stages_ms=stages)
@@ -258,29 +259,37 @@ class Ranker:
         items = bundle.popular[:k]
         return Answer(user_id, items, (None,) * len(items), "popular", bundle.version, time.time(), reason)
 
-    async def _read_store(self, user_id: int) -> tuple[TopK | None, str | None]:
+    async def _read_store(self, user_id: int, within_ms: float) -> tuple[TopK | None, str | None]:
         """The list of a user, or of anyone; and why it is not the user's own."""
         if not self._breaker.allows():
             return None, "store_down"
+        begun = threading.Event()
+
+        def read() -> tuple[TopK | None, str | None]:
+            begun.set()
+            own = self._store.read(user_id)
+            return (own, None) if own is not None else (self._store.read(ANYONE), "no_list")
+
         try:
-            async with asyncio.timeout(self._limits.fallback_ms / 1000):
-                found = await self._in_thread(lambda: (self._store.read(user_id), self._store.read(ANYONE)))
+            async with asyncio.timeout(within_ms / 1000):
+                found = await self._in_thread(read)
         except StoreError as error:
             self._breaker.record(ok=not isinstance(error, StoreDown | StoreSlow))
             return None, error.reason
         except TimeoutError:
+            if not begun.is_set():  # no thread was free: that is our load and not the store's fault
+                return None, "overload"
             self._breaker.record(ok=False)
             return None, "store_slow"
         self._breaker.record(ok=True)
-        own, anyone = found
-        return (own, None) if own is not None else (anyone, "no_list")
+        return found
 
     # ---------- fallbacks: always the candidates that were asked for, in the best order still to be had ----------
 
     async def _fall_back(self, queries: Sequence[Query], reason: str) -> list[Answer]:
         answers = []
         for query in queries:
-            top, _ = await self._read_store(query.user_id)
+            top, _ = await self._read_store(query.user_id, self._limits.fallback_ms)
             position = {} if top is None else {item: i for i, item in enumerate(top.items)}
             listed = sorted((i for i in query.item_ids if i in position), key=position.__getitem__)
             if not listed:

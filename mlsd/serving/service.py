@@ -55,8 +55,8 @@ def _distinct(values: object) -> object:
     return values
 
 
-Id = Annotated[int, BeforeValidator(_no_bool_no_text), Field(ge=0, le=2**53 - 1, description="exact in every JSON library")]
-K = Annotated[int, BeforeValidator(_no_bool_no_text), Field(ge=1, le=MAX_K)]
+Id = Annotated[int, Field(ge=0, le=2**53 - 1, description="exact in every JSON library"), BeforeValidator(_no_bool_no_text)]
+K = Annotated[int, Field(ge=1, le=MAX_K), BeforeValidator(_no_bool_no_text)]
 
 
 class Strict(BaseModel):
@@ -70,13 +70,13 @@ class RankRequest(Strict):
 
     user_id: Id
     item_ids: Annotated[
-        list[Id], BeforeValidator(_distinct), Field(min_length=1, max_length=MAX_CANDIDATES, json_schema_extra={"uniqueItems": True})
+        list[Id], Field(min_length=1, max_length=MAX_CANDIDATES, json_schema_extra={"uniqueItems": True}), BeforeValidator(_distinct)
     ]
     k: K = 10
     as_of: Annotated[
         float | None,
-        BeforeValidator(_no_bool_no_text),
         Field(ge=0, le=4e9, description="Unix seconds; for replays of logged requests. Default: now"),
+        BeforeValidator(_no_bool_no_text),
     ] = None
 
     def query(self) -> ranking.Query:
@@ -231,7 +231,7 @@ def create_app(store: Store, bundles: BundleSource, limits: Limits) -> FastAPI:
         commit.close()
         ranker.close()
 
-    errors = {status: dict(model=Problem) for status in (413, 422)}
+    errors = {status: dict(model=Problem) for status in (400, 413, 422)}
     app = FastAPI(title="Ranking service", version="1", lifespan=lifespan, responses=errors, docs_url=None, redoc_url=None)
     app.add_middleware(LimitBody)
     app.state.metrics = metrics

@@ -128,12 +128,13 @@ class Store:
         Pointer and list come from one snapshot. In the steady state that is one round trip: the pointer and the
         list of the version seen last are asked for together; only a read that meets a swap asks once more.
         """
+        seen = self._seen_version  # once: other threads move it too
         for _ in range(3):
-            pointer, record = self._backend.get([_CURRENT, f"list/{self._seen_version}/{user_id}"])
+            pointer, record = self._backend.get([_CURRENT, f"list/{seen}/{user_id}"])
             version = pointer.decode() if pointer else None
-            if version == self._seen_version:
+            if version == seen:
                 break
-            self._seen_version = version
+            seen = self._seen_version = version
         else:
             raise VersionError("the served version changed three times during one read")
         if version is None or record is None:

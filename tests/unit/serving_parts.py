@@ -28,7 +28,7 @@ def combine(p, items, weights):
 def model(seed: int = 0) -> lgb.Booster:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(600, 3))
-    y = x[:, 0] - 0.3 * x[:, 1] + rng.normal(size=600) > 0
+    y = x[:, 0] - 0.3 * x[:, 1] + x[:, 2] + rng.normal(size=600) > 0
     return lgb.train(dict(objective="binary", num_leaves=7, num_threads=1, verbose=-1, seed=seed), lgb.Dataset(x, y), 20)
 
 

@@ -10,7 +10,9 @@ from mlsd.worlds.base import World, WorldError, effects_off_from_environment, se
 WORLDS = {
     "ads": ("mlsd.worlds.ads", "AdWorld", "AdRules"),
     "events": ("mlsd.worlds.events", "EventWorld", "EventRules"),
+    "feed": ("mlsd.worlds.feed", "FeedWorld", "FeedRules"),
     "products": ("mlsd.worlds.products", "ProductWorld", "ProductRules"),
+    "videos": ("mlsd.worlds.videos", "VideoWorld", "VideoRules"),
 }
 
 

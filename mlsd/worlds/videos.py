@@ -1,0 +1,355 @@
+"""The home page of a video service: ten videos a visit, and what people do with them.
+
+Each visit sees the whole live catalogue ranked by a policy. People click, watch, like and hide; a
+few are asked next day whether the video was worth their time. What they answer is what the service
+is for, and it is not what they click.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, ndtri
+
+from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+
+TOPICS = ("music", "cooking", "football", "gaming", "science", "travel", "comedy", "news", "crafts", "fitness", "film", "nature")
+SLOTS = 10  # videos on a home page
+TASTE_DIM = 16  # dimensions of tastes and of what videos offer
+TYPICAL_LENGTH = 360  # seconds: the median video
+
+# Independent random streams.
+_USERS, _VIDEOS, _REQUESTS, _EXPLORATION, _OUTCOMES = range(5)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoRules(Rules):
+    """Planted effects and sizes of the video world."""
+
+    taste: float = effect(
+        1.2,
+        off=0.0,
+        unit="log-odds per standard deviation",
+        mechanism="A video that matches the user's taste is likelier clicked, and enjoyed.",
+    )
+    hidden_style: float = effect(
+        0.4,
+        off=0.0,
+        unit="share of variance",
+        mechanism="Part of what a video offers shows in neither topic nor creator, only in who watches it.",
+    )
+    taste_drift: float = effect(0.02, off=0.0, unit="radians a day", mechanism="Each user's taste turns slowly towards something else.")
+    appeal_spread: float = effect(0.7, off=0.0, unit="log-odds", mechanism="Some videos attract everybody more than others do.")
+    quality_spread: float = effect(
+        0.8, off=0.0, unit="log-odds", mechanism="Some videos are better than others: they satisfy more of their viewers."
+    )
+    clickbait: float = effect(
+        0.6, off=0.0, unit="log-odds", mechanism="Some thumbnails promise more than the video keeps: more clicks, less satisfaction."
+    )
+    length_spread: float = effect(
+        0.8,
+        off=0.0,
+        unit="standard deviation of log length",
+        mechanism="A longer video leaves more to watch at the same interest, so seconds watched favour long videos.",
+    )
+    freshness: float = effect(
+        0.6, off=0.0, unit="log-odds at release", mechanism="New videos draw more clicks; the lift fades within days."
+    )
+    social_proof: float = effect(
+        0.3, off=0.0, unit="log-odds per tenfold views", mechanism="The view count is on the thumbnail, and views attract clicks."
+    )
+    position_bias: float = effect(0.4, off=0.0, unit="power", mechanism="A video at position k is looked at with probability k^-bias.")
+
+    n_users: int = 1500
+    late_users: float = 0.2  # share of users who sign up after day 0
+    n_creators: int = 120
+    n_videos: int = 800  # there on day 0
+    uploads_per_day: int = 8
+    requests_per_day: int = 600  # one a user and day at most
+    exploration: float = 0.1  # share of slots filled at random, unless the policy has an attribute `exploration`
+    max_showings: int = 3  # a video shown so often to a user without a click is not shown to them again
+    survey_rate: float = 0.1  # share of clicked videos whose viewer is asked next day
+    horizon_days: int = 60  # days for which users and videos are drawn
+
+
+class VideoWorld:
+    """Users open the home page, the service shows ten videos, users click and watch. See `base.World`.
+
+    items: item_id, topic (code into TOPICS), creator_id, length_seconds, created_at.
+    users: user_id, favourite_topic, second_topic (as said at sign-up), created_at.
+    A video that a user has clicked is not shown to them again: the platform sees to it, whatever the policy.
+    """
+
+    LOG_DAYS = 28
+
+    def __init__(self, rules: VideoRules | None = None, seed: int = DEFAULT_SEED) -> None:
+        self.rules = rules or VideoRules()
+        self.seed = seed
+        self._draw_videos()
+        self._draw_users()
+        self._incumbent_days: list[pd.DataFrame] = []
+        self.metrics = {
+            "clicks_per_request": OnlineMetric("click", per="request"),
+            "watch_minutes_per_request": OnlineMetric("watch_seconds", per="request", scale=1 / 60),
+            "satisfied_per_request": OnlineMetric("survey", per="request", scale=1 / self.rules.survey_rate),
+            "likes_per_request": OnlineMetric("like", per="request"),
+            "hides_per_request": OnlineMetric("hide", per="request", higher_is_better=False),
+        }
+        self.incumbent = self._trending_in_your_topics
+        self.oracle = self.value
+
+    # ---------- what exists ----------
+
+    def _draw_videos(self) -> None:
+        r, rng = self.rules, generator(self.seed, _VIDEOS)
+        n = r.n_videos + r.uploads_per_day * r.horizon_days
+        self._topic_vectors = rng.normal(size=(len(TOPICS), TASTE_DIM))
+        home = rng.integers(0, len(TOPICS), r.n_creators)
+        creator_vectors = rng.normal(size=(r.n_creators, TASTE_DIM))
+        creator_skill = rng.normal(size=r.n_creators)
+        productivity = rng.lognormal(0, 1.0, r.n_creators)
+        creator = rng.choice(r.n_creators, n, p=productivity / productivity.sum())
+        topic = np.where(rng.random(n) < 0.85, home[creator], rng.integers(0, len(TOPICS), n))
+        # Before day 0 videos came in over four months; afterwards a fixed number a day.
+        day = np.concatenate([-np.sort(rng.integers(1, 120, r.n_videos))[::-1], np.repeat(np.arange(r.horizon_days), r.uploads_per_day)])
+        visible = np.sqrt(0.7) * self._topic_vectors[topic] + np.sqrt(0.3) * creator_vectors[creator]
+        style = rng.normal(size=(n, TASTE_DIM))
+        self._offer = (np.sqrt(1 - r.hidden_style) * visible + np.sqrt(r.hidden_style) * style) / np.sqrt(TASTE_DIM)
+        quality = np.sqrt(0.3) * creator_skill[creator] + np.sqrt(0.7) * rng.normal(size=n)
+        bait = rng.normal(size=n)
+        self._appeal = r.appeal_spread * (0.4 * quality + np.sqrt(1 - 0.4**2) * rng.normal(size=n)) + r.clickbait * bait
+        self._worth = r.quality_spread * quality - r.clickbait * bait
+        length = TYPICAL_LENGTH * np.exp(r.length_spread * rng.normal(size=n))
+        self._created_day = day
+        # Views from before day 0 follow appeal, freshness aside.
+        self._initial_views = np.where(day < 0, rng.poisson(np.clip(-day, 0, 60) * 0.4 * np.exp(self._appeal)), 0)
+        self.items = pd.DataFrame(
+            dict(
+                item_id=np.arange(n),
+                topic=topic,
+                creator_id=creator,
+                length_seconds=np.clip(length, 20, 7200).astype(int),
+                created_at=START + pd.to_timedelta(day, unit="D"),
+            )
+        )
+
+    def _draw_users(self) -> None:
+        r, rng = self.rules, generator(self.seed, _USERS)
+        n = r.n_users
+        # A taste turns from one direction to another, so its spread stays what it was. Rate differs between users.
+        self._taste_from, self._taste_to = rng.normal(size=(2, n, TASTE_DIM))
+        self._turning = r.taste_drift * rng.lognormal(-0.125, 0.5, n)
+        self._activity = rng.lognormal(0, 0.7, n)
+        late = rng.random(n) < r.late_users
+        self._joined_day = np.where(late, rng.integers(1, r.horizon_days, n), -rng.integers(1, 700, n))
+        said = self._taste_from @ self._topic_vectors.T / np.sqrt(TASTE_DIM) + rng.normal(0, 0.7, (n, len(TOPICS)))
+        favourites = np.argsort(-said, axis=1)
+        self.users = pd.DataFrame(
+            dict(
+                user_id=np.arange(n),
+                favourite_topic=favourites[:, 0],
+                second_topic=favourites[:, 1],
+                created_at=START + pd.to_timedelta(self._joined_day, unit="D"),
+            )
+        )
+
+    def live(self, day: int) -> np.ndarray:
+        """item_id of the videos that can be shown on `day`. Raises WorldError beyond the horizon."""
+        if not 0 <= day < self.rules.horizon_days:
+            raise WorldError(f"day: expected 0 to {self.rules.horizon_days - 1} (VideoRules.horizon_days), found {day}")
+        return np.flatnonzero(self._created_day <= day)
+
+    def _requests(self, day: int) -> tuple[np.ndarray, np.ndarray]:
+        """Who opens the home page that day and when (hour of day), in order of time: the same whatever policy serves."""
+        rng = generator(self.seed, _REQUESTS, day)
+        weight = self._activity * (self._joined_day <= day)
+        n = min(self.rules.requests_per_day, int((weight > 0).sum()))
+        user = rng.choice(self.rules.n_users, n, replace=False, p=weight / weight.sum())
+        return user, np.sort(np.clip(rng.normal(17, 4.5, n), 0, 23.99))
+
+    # ---------- what people do ----------
+
+    def _match(self, user: np.ndarray, item: np.ndarray, day: np.ndarray) -> np.ndarray:
+        """How well a video meets a taste on a day: about standard normal over random pairs."""
+        angle = self._turning[user] * day
+        from_part = np.einsum("nd,nd->n", self._taste_from[user], self._offer[item])
+        to_part = np.einsum("nd,nd->n", self._taste_to[user], self._offer[item])
+        return np.cos(angle) * from_part + np.sin(angle) * to_part
+
+    def _beliefs(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Probabilities behind every outcome of each row; candidates, which have no position, count as on top."""
+        r = self.rules
+        user, item = rows.user_id.to_numpy(), rows.item_id.to_numpy()
+        match = self._match(user, item, rows.day.to_numpy())
+        wants = (
+            -3.4
+            + r.taste * match
+            + self._appeal[item]
+            + r.freshness * np.exp(-rows.age_days.to_numpy() / 4)
+            + r.social_proof * np.log10(1 + rows.views.to_numpy())
+        )
+        looks = rows.position.to_numpy() ** -r.position_bias if "position" in rows else 1.0
+        interest = 0.2 + self._worth[item] + 0.4 * r.taste * match
+        return dict(
+            click=looks * expit(wants),
+            hide=looks * expit(-4.5 - 0.7 * r.taste * match),
+            satisfied=expit(interest),
+            like=expit(-2.2 + interest),
+            attention=interest - 0.3 * np.log(self.items.length_seconds.to_numpy()[item] / TYPICAL_LENGTH),
+        )
+
+    def truth(self, impressions: pd.DataFrame) -> np.ndarray:
+        """P(click | everything) of each row, shape (n,). Rows without a position count as on top."""
+        return self._beliefs(impressions)["click"]
+
+    def value(self, impressions: pd.DataFrame) -> np.ndarray:
+        """P(clicked and worth the viewer's time | everything) of each row, shape (n,): what the service is for."""
+        beliefs = self._beliefs(impressions)
+        return beliefs["click"] * beliefs["satisfied"]
+
+    def _outcomes(self, shown: pd.DataFrame, uniform: np.ndarray) -> pd.DataFrame:
+        """Draw what people do with each row. uniform: (6, n), tied to user, day and video, so policies share luck."""
+        p = self._beliefs(shown)
+        length = self.items.length_seconds.to_numpy()[shown.item_id]
+        click = uniform[0] < p["click"]
+        completion = expit(p["attention"] + 1.2 * ndtri(np.clip(uniform[1], 1e-6, 1 - 1e-6)))
+        asked = click & (uniform[4] < self.rules.survey_rate)
+        return shown.assign(
+            click=click.astype(np.int8),
+            watch_seconds=np.where(click, np.maximum(np.rint(completion * length), 1), 0).astype(np.int32),
+            like=(click & (uniform[2] < p["like"])).astype(np.int8),
+            hide=(~click & (uniform[5] < p["hide"])).astype(np.int8),
+            survey=np.where(asked, uniform[3] < p["satisfied"], np.nan).astype(np.float32),
+            survey_known_at=(shown.time + pd.Timedelta(1, "D")).where(asked),
+        )
+
+    # ---------- serving ----------
+
+    def log(self, days: int) -> pd.DataFrame:
+        """Days 0 to days-1 as production recorded them. See data/videos/README.md for the columns."""
+        check_days(days)
+        self._state_after_incumbent(days)
+        return pd.concat(self._incumbent_days[:days], ignore_index=True)
+
+    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
+        """Serve `policy` for `days` days from day `start` on (default LOG_DAYS). Before `start` the incumbent served.
+
+        The platform fills a share of the slots at random: `policy.exploration` if it has one, else the rules' share.
+        """
+        check_days(days)
+        start = self.LOG_DAYS if start is None else start
+        if not 0 <= start <= self.rules.horizon_days - days:
+            raise WorldError(f"start: expected 0 to {self.rules.horizon_days - days} for {days} days, found {start}")
+        state, served = self._state_after_incumbent(start), []
+        for day in range(start, start + days):
+            if hasattr(policy, "learn"):
+                policy.learn(self._as_known(self._incumbent_days[:start] + served, day))
+            served.append(self._serve_day(policy, day, state))
+        return pd.concat(served, ignore_index=True)
+
+    def _state_after_incumbent(self, day: int) -> _State:
+        """What the platform remembers at the start of `day`, the incumbent having served until then."""
+        state = _State.empty(len(self.users), self._initial_views)
+        for served in self._incumbent_days[:day]:
+            state.record(served)
+        for d in range(len(self._incumbent_days), day):
+            self._incumbent_days.append(self._serve_day(self.incumbent, d, state))
+        return state
+
+    @staticmethod
+    def _as_known(frames: list[pd.DataFrame], day: int) -> pd.DataFrame:
+        """The log at the start of `day`: surveys that are not back yet are missing."""
+        if not frames:
+            return pd.DataFrame()
+        log = pd.concat(frames, ignore_index=True)
+        late = log.survey_known_at > START + pd.Timedelta(day, "D")
+        log.loc[late, "survey"] = np.nan
+        log.loc[late, "survey_known_at"] = pd.NaT
+        return log
+
+    def _serve_day(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
+        live, (user, hour) = self.live(day), self._requests(day)
+        n, m = len(user), len(live)
+        request = day * self.rules.requests_per_day + np.arange(n)
+        time = START + pd.to_timedelta(day * 24 + hour, unit="h").round("s")
+        columns = dict(
+            request_id=np.repeat(request, m),
+            time=np.repeat(time.to_numpy(), m),
+            day=np.full(n * m, day),
+            user_id=np.repeat(user, m),
+            item_id=np.tile(live, n),
+            views=np.tile(state.views[live], n),
+            age_days=np.tile((day - self._created_day[live]).astype(np.float32), n),
+        )
+        candidates = pd.DataFrame(columns, copy=False)
+        scores = scores_of(policy, candidates).reshape(n, m)
+        eligible = ~state.clicked[np.ix_(user, live)] & (state.shown[np.ix_(user, live)] < self.rules.max_showings)
+        exploration = getattr(policy, "exploration", self.rules.exploration)
+        column, explored, propensity = self._fill_slots(scores, eligible, exploration, day)
+        row = (np.arange(n)[:, None] * m + column).ravel()
+        shown = pd.DataFrame({name: values[row] for name, values in columns.items()})
+        shown.insert(5, "position", np.tile(np.arange(1, SLOTS + 1), n))
+        shown["explored"] = explored.ravel().astype(np.int8)
+        shown["propensity"] = propensity.ravel()
+        luck = generator(self.seed, _OUTCOMES, day).random((6, n, m), dtype=np.float32).reshape(6, -1)
+        served = self._outcomes(shown, luck[:, row])
+        state.record(served)
+        return served
+
+    def _fill_slots(self, scores: np.ndarray, eligible: np.ndarray, exploration: float, day: int) -> tuple[np.ndarray, ...]:
+        """Choose ten columns a row. Returns column, explored, propensity, each (n, SLOTS).
+
+        Slot by slot, with probability `exploration` a random eligible video, else the best that is not
+        on the page yet. The propensity is that of the slot, given the slots above it.
+        """
+        n, m = scores.shape
+        rng = generator(self.seed, _EXPLORATION, day)
+        explored = rng.random((n, SLOTS)) < exploration
+        shuffle = rng.permutation(m)  # ties fall in an order that is not that of upload
+        lottery = rng.random((n, m), dtype=np.float32)
+        ranked = shuffle[_top(np.where(eligible, scores, -np.inf)[:, shuffle], 2 * SLOTS)]
+        drawn = _top(np.where(eligible, lottery, -1), 2 * SLOTS)
+        taken, rows = np.zeros((n, m), bool), np.arange(n)
+        column, propensity = np.empty((n, SLOTS), int), np.empty((n, SLOTS))
+        left = eligible.sum(axis=1)
+        for slot in range(SLOTS):
+            best, random = (choice[rows, (~taken[rows[:, None], choice]).argmax(axis=1)] for choice in (ranked, drawn))
+            column[:, slot] = np.where(explored[:, slot], random, best)
+            propensity[:, slot] = (1 - exploration) * (column[:, slot] == best) + exploration / (left - slot)
+            taken[rows, column[:, slot]] = True
+        return column, explored, propensity
+
+    def _trending_in_your_topics(self, candidates: pd.DataFrame) -> np.ndarray:
+        """The incumbent: views a day, with a lift for the two topics named at sign-up."""
+        user, topic = candidates.user_id.to_numpy(), self.items.topic.to_numpy()[candidates.item_id]
+        favourite = self.users.favourite_topic.to_numpy()[user] == topic
+        second = self.users.second_topic.to_numpy()[user] == topic
+        trend = np.log1p(candidates.views.to_numpy()) - np.log(candidates.age_days.to_numpy() + 3)
+        return trend + 1.5 * favourite + 1.0 * second
+
+
+@dataclasses.dataclass
+class _State:
+    """What the platform remembers: who clicked and saw what, and how often each video was viewed."""
+
+    clicked: np.ndarray  # (n_users, n_items) bool
+    shown: np.ndarray  # (n_users, n_items) number of showings
+    views: np.ndarray  # (n_items,)
+
+    @classmethod
+    def empty(cls, n_users: int, views: np.ndarray) -> _State:
+        return cls(np.zeros((n_users, len(views)), bool), np.zeros((n_users, len(views)), np.uint8), views.astype(np.int32))
+
+    def record(self, served: pd.DataFrame) -> None:
+        user, item, click = served.user_id.to_numpy(), served.item_id.to_numpy(), served.click.to_numpy() == 1
+        self.shown[user, item] += 1  # a user comes at most once a day, so no pair occurs twice
+        self.clicked[user[click], item[click]] = True
+        self.views += np.bincount(item[click], minlength=len(self.views)).astype(np.int32)
+
+
+def _top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k highest scores of each row, best first, (n, k)."""
+    best = np.argpartition(-scores, k, axis=1)[:, :k]
+    return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)

@@ -1,0 +1,424 @@
+"""A small personalised feed, with incidents that can be switched on from a given day.
+
+Each day a user may open the feed once (a request). Retrieval draws candidates from the live posts,
+favouring those that were clicked (popularity feedback); the policy ranks them; the first few are
+shown. Users examine positions from the top, click what matches their taste or what has a
+sensational headline, and are satisfied by what is good. Satisfaction is known days later. Satisfied
+users come back. From `onset_day` on, up to five incidents change the product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+
+USERS, ITEMS, TASTES, DAY = range(4)  # random streams
+N_TOPICS, N_SEGMENTS = 10, 3
+WINDOW_DAYS = 7  # satisfaction is a return to the post within a week: a "no" is known only then
+TRICKLE = 0.15  # visits of campaign users before the campaign, relative to organic users
+FEATURES = ["segment", "campaign", "android", "tenure_days", "hour", "topic", "headline", "item_age_days"]
+FEATURES += ["item_impressions", "item_clicks", "interest_match"]
+
+
+@dataclass(frozen=True)
+class FeedRules(Rules):
+    """What is planted in the feed. Incidents (the last five effects) start on `onset_day`."""
+
+    clickbait_pull: float = effect(
+        1.5,
+        off=0.0,
+        unit="log-odds of a click per unit of headline",
+        mechanism="A sensational headline draws clicks whatever stands behind it.",
+    )
+    clickbait_regret: float = effect(
+        3.0,
+        off=0.0,
+        unit="log-odds per unit of headline",
+        mechanism="A sensational headline disappoints: readers are satisfied less often and hide the post more often.",
+    )
+    habit: float = effect(
+        0.8,
+        off=0.0,
+        unit="relative visits per unit of satisfied share",
+        mechanism="Users whose recent clicks satisfied them come back more often.",
+    )
+    position_bias: float = effect(
+        0.5,
+        off=0.0,
+        unit="exponent",
+        mechanism="Position k is examined with probability k to the minus this power; unexamined is unclicked.",
+    )
+    popularity_feedback: float = effect(
+        0.5, off=0.0, unit="exponent", mechanism="Retrieval draws a live post in proportion to (1 + its clicks) to this power."
+    )
+    exploration: float = effect(
+        0.05, off=0.0, unit="share of requests", mechanism="These requests are filled with posts drawn evenly from all that are live."
+    )
+    taste_drift: float = effect(
+        0.01, off=0.0, unit="1 / day", mechanism="What topics appeal to which age group wanders: this share of the memory is lost each day."
+    )
+    weekly_rhythm: float = effect(
+        0.15, off=0.0, unit="relative visits, log-odds", mechanism="At weekends people open the feed more often and click less once there."
+    )
+    label_delay: float = effect(
+        2.0,
+        off=0.0,
+        unit="days",
+        mechanism="A satisfied reader returns after this long on average, at most a week; a 'no' is known after the week.",
+    )
+    mix_shift: float = effect(
+        5.0,
+        off=0.0,
+        unit="relative visits",
+        mechanism="Incident, covariate drift: a campaign brings its less engaged users this many times more often.",
+    )
+    base_rate_shift: float = effect(
+        -0.12,
+        off=0.0,
+        unit="log-odds of a click",
+        mechanism="Incident, label drift: everybody clicks less on everything by the same factor of the odds.",
+    )
+    taste_change: float = effect(
+        0.7,
+        off=0.0,
+        unit="share of the taste replaced",
+        mechanism="Incident, concept drift: fashion changes, and other topics appeal than before.",
+    )
+    click_loss: float = effect(
+        0.18,
+        off=0.0,
+        unit="share of Android clicks",
+        mechanism="Incident, logging: the new Android client loses click events; readers notice nothing.",
+    )
+    feature_outage: float = effect(
+        0.5,
+        off=0.0,
+        unit="share of requests",
+        mechanism="Incident, pipeline: the feature store times out and interest_match is served as 0.",
+    )
+    onset_day: int = 70
+    n_users: int = 6000
+    new_items_a_day: int = 60
+    item_life_days: int = 14
+    candidates: int = 12
+    slots: int = 4
+    horizon_days: int = 180
+
+
+INCIDENTS = ["mix_shift", "base_rate_shift", "taste_change", "click_loss", "feature_outage"]
+
+
+@dataclass
+class _State:
+    """What the past leaves behind. Counts by post, shape (n_items,); satisfied share by user, shape (n_users,)."""
+
+    impressions: np.ndarray
+    clicks: np.ndarray
+    satisfied_share: np.ndarray
+
+    def copy(self) -> _State:
+        return _State(self.impressions.copy(), self.clicks.copy(), self.satisfied_share.copy())
+
+
+@dataclass
+class _Past:
+    """Days that the incumbent served, and the state at the start of each and of the next."""
+
+    days: list[pd.DataFrame] = field(default_factory=list)
+    states: list[_State] = field(default_factory=list)
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+def _draw_distinct(uniform: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Draw distinct indices, each with a probability close to its share of the weight.
+
+    uniform: shape (n, k); weight: shape (m,), m >= k. Returns shape (n, k). Stratified sampling: draw j
+    falls in the j-th of k equal parts of the weight, laid out in the given order, so only neighbours can coincide.
+    """
+    n, k = uniform.shape
+    share = np.minimum(weight / weight.sum(), 1 / k)
+    edges = np.cumsum(share / share.sum())
+    drawn = np.searchsorted(edges, (np.arange(k) + uniform) / k, side="right")
+    steps = np.arange(k)
+    drawn = np.maximum.accumulate(drawn - steps, axis=1) + steps
+    return np.minimum(drawn, len(weight) - k + steps)
+
+
+def _incumbent(candidates: pd.DataFrame) -> np.ndarray:
+    """The rule that editors wrote: posts that were clicked, on topics the reader likes, while they are new."""
+    click_rate = (candidates.item_clicks + 2) / (candidates.item_impressions + 20)
+    freshness = 0.97**candidates.item_age_days
+    return (click_rate * (0.5 + candidates.interest_match) * freshness).to_numpy()
+
+
+class FeedWorld:
+    """A personalised feed whose truth is known. See `FeedRules` for what is planted.
+
+    users: user_id, segment (age group 0-2), campaign, android, joined (days before START).
+    items: item_id, topic, headline (0 sober to 1 sensational), created_at, expires_at.
+    """
+
+    LOG_DAYS = 28
+
+    def __init__(self, rules: FeedRules | None = None, seed: int = DEFAULT_SEED):
+        self.rules = rules = rules or FeedRules()
+        self.seed = seed
+        if rules.slots > rules.candidates or rules.candidates > rules.new_items_a_day * rules.item_life_days // 2:
+            raise WorldError(f"expected slots <= candidates <= half of the live posts, found {rules.slots} and {rules.candidates}")
+        self._make_users()
+        self._make_items()
+        self._make_tastes()
+        self.metrics = {
+            "clicks_per_request": OnlineMetric("click", "request"),
+            "satisfied_per_request": OnlineMetric("satisfied", "request"),
+            "satisfied_per_user": OnlineMetric("satisfied", "user"),
+            "hides_per_1000_requests": OnlineMetric("hide", "request", 1000, higher_is_better=False),
+        }
+        self.incumbent: Policy = _incumbent
+        self._past = _Past(states=[_State(np.zeros(len(self.items)), np.zeros(len(self.items)), np.full(rules.n_users, 0.5))])
+
+    def _make_users(self) -> None:
+        rng, n = generator(self.seed, USERS), self.rules.n_users
+        campaign = rng.random(n) < 0.25
+        self.users = pd.DataFrame(
+            dict(
+                user_id=np.arange(n, dtype=np.int32),
+                segment=rng.integers(0, N_SEGMENTS, n).astype(np.int8),
+                campaign=campaign.astype(np.int8),
+                android=(rng.random(n) < 0.45).astype(np.int8),
+                joined=np.where(campaign, rng.integers(0, 30, n), rng.integers(30, 1000, n)).astype(np.int16),
+            )
+        )
+        interest = rng.dirichlet(np.full(N_TOPICS, 0.3), n)
+        self._interest = interest / interest.max(axis=1, keepdims=True)  # 1 for the topic a user likes best
+        noise = rng.dirichlet(np.full(N_TOPICS, 0.3), n)
+        self._profile = 0.8 * self._interest + 0.2 * noise / noise.max(axis=1, keepdims=True)  # what the company believes
+        self._visit_rate = rng.beta(3, 4.5, n) * np.where(campaign, TRICKLE, 1.0)
+        self._user_bias = rng.normal(0, 0.3, n) - 0.8 * campaign
+
+    def _make_items(self) -> None:
+        rules, rng = self.rules, generator(self.seed, ITEMS)
+        day = np.repeat(np.arange(-rules.item_life_days + 1, rules.horizon_days), rules.new_items_a_day)
+        n = len(day)
+        created = START + pd.to_timedelta(day * 86400, unit="s")
+        self.items = pd.DataFrame(
+            dict(
+                item_id=np.arange(n, dtype=np.int32),
+                topic=rng.integers(0, N_TOPICS, n).astype(np.int8),
+                headline=rng.beta(1.5, 2.5, n).round(1).astype(np.float32),
+                created_at=created,
+                expires_at=created + pd.Timedelta(days=rules.item_life_days),
+            )
+        )
+        self._created_day = day
+        self._quality = rng.normal(0, 0.5, n)
+
+    def _make_tastes(self) -> None:
+        """Appeal in log-odds by day, segment and topic: a stationary AR(1) path, centred over topics."""
+        rules, rng = self.rules, generator(self.seed, TASTES)
+        shape = (rules.horizon_days, 2, N_SEGMENTS, N_TOPICS)
+        memory = 1 - rules.taste_drift
+        steps = rng.normal(0, 0.6, shape) * np.sqrt(1 - memory**2)
+        path = np.empty(shape)
+        path[0] = rng.normal(0, 0.6, shape[1:])
+        for day in range(1, rules.horizon_days):
+            path[day] = memory * path[day - 1] + steps[day]
+        path -= path.mean(axis=-1, keepdims=True)
+        change = np.where(np.arange(rules.horizon_days) >= rules.onset_day, rules.taste_change, 0.0)[:, None, None]
+        # Two independent paths: sqrt keeps the spread of appeal the same before and after.
+        self._appeal = np.sqrt(1 - change) * path[:, 0] + np.sqrt(change) * path[:, 1]
+
+    # ---------- truth ----------
+
+    def _is_weekend(self, day: np.ndarray) -> np.ndarray:
+        return np.asarray(day) % 7 >= 5
+
+    def _attraction(self, rows: pd.DataFrame) -> np.ndarray:
+        """P(click | examined) of each row."""
+        rules, user, item, day = self.rules, rows.user_id.to_numpy(), rows.item_id.to_numpy(), rows.day.to_numpy()
+        topic = self.items.topic.to_numpy()[item]
+        z = -2.9 + self._user_bias[user] + 1.6 * self._interest[user, topic] + self._quality[item]
+        z += self._appeal[day, self.users.segment.to_numpy()[user], topic]
+        z += rules.clickbait_pull * self.items.headline.to_numpy()[item] - 0.03 * (day - self._created_day[item])
+        z -= rules.weekly_rhythm * self._is_weekend(day)
+        z += rules.base_rate_shift * (day >= rules.onset_day)
+        return _sigmoid(z)
+
+    def _satisfaction(self, rows: pd.DataFrame) -> np.ndarray:
+        """P(satisfied | clicked) of each row."""
+        user, item = rows.user_id.to_numpy(), rows.item_id.to_numpy()
+        match = self._interest[user, self.items.topic.to_numpy()[item]]
+        return _sigmoid(0.2 + 1.2 * match + 0.8 * self._quality[item] - self.rules.clickbait_regret * self.items.headline.to_numpy()[item])
+
+    def _examined(self, rows: pd.DataFrame) -> np.ndarray:
+        return rows.position.to_numpy() ** -self.rules.position_bias
+
+    def truth(self, impressions: pd.DataFrame, outcome: str = "satisfied") -> np.ndarray:
+        """P(outcome = 1 | everything), shape (n,). Outcome: "satisfied", "click" (made by the user, recorded or not) or "hide".
+
+        Needs user_id, item_id, day and position. Raises WorldError for another outcome.
+        """
+        examined = self._examined(impressions)
+        if outcome == "hide":
+            return examined * self._hide_rate(impressions)
+        if outcome not in ("click", "satisfied"):
+            raise WorldError(f"outcome: expected 'satisfied', 'click' or 'hide', found {outcome!r}")
+        click = examined * self._attraction(impressions)
+        return click if outcome == "click" else click * self._satisfaction(impressions)
+
+    def _hide_rate(self, rows: pd.DataFrame) -> np.ndarray:
+        return _sigmoid(-6.0 + self.rules.clickbait_regret * self.items.headline.to_numpy()[rows.item_id.to_numpy()])
+
+    def oracle(self, candidates: pd.DataFrame) -> np.ndarray:
+        """The policy that knows each candidate's chance to satisfy."""
+        return self._attraction(candidates) * self._satisfaction(candidates)
+
+    # ---------- serving ----------
+
+    def _visits(self, day: int, uniform: np.ndarray, state: _State) -> np.ndarray:
+        rules = self.rules
+        rate = self._visit_rate * (1 + rules.weekly_rhythm * self._is_weekend(day)) * (1 + rules.habit * (state.satisfied_share - 0.5))
+        if day >= rules.onset_day:
+            rate = np.where(self.users.campaign == 1, rate * (1 + rules.mix_shift), rate)
+        return np.flatnonzero(uniform < rate)
+
+    def _features(self, day: int, user: np.ndarray, item: np.ndarray, hour: np.ndarray, outage: np.ndarray, state: _State) -> pd.DataFrame:
+        """One row a candidate, in the columns that a policy sees. All arguments have shape (n,)."""
+        users, items = self.users, self.items
+        topic = items.topic.to_numpy()[item]
+        second = (hour * 3600).astype(np.int64)
+        return pd.DataFrame(
+            dict(
+                request_id=day * np.int64(self.rules.n_users) + user,
+                time=np.datetime64(START, "us") + (day * 86400 + second).astype("timedelta64[s]"),
+                day=np.full(len(user), day, np.int16),
+                user_id=user.astype(np.int32),
+                item_id=item.astype(np.int32),
+                segment=users.segment.to_numpy()[user],
+                campaign=users.campaign.to_numpy()[user],
+                android=users.android.to_numpy()[user],
+                tenure_days=(users.joined.to_numpy()[user] + day).astype(np.int16),
+                hour=hour.astype(np.int8),
+                topic=topic,
+                headline=items.headline.to_numpy()[item],
+                item_age_days=(day - self._created_day[item]).astype(np.int16),
+                item_impressions=state.impressions[item].astype(np.int32),
+                item_clicks=state.clicks[item].astype(np.int32),
+                interest_match=np.where(outage, 0.0, self._profile[user, topic]).astype(np.float32),
+            )
+        )
+
+    def _serve(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
+        """One day of the product. Updates `state` in place."""
+        rules, rng, n = self.rules, generator(self.seed, DAY, day), self.rules.n_users
+        u_visit, hour, u_explore, u_outage = rng.random((4, n))
+        u_retrieve = rng.random((n, rules.candidates))
+        u_random, u_click, u_satisfied, u_hide, u_loss, wait = rng.random((6, n, rules.slots))
+        order = rng.permutation(rules.new_items_a_day * rules.item_life_days)
+
+        user = self._visits(day, u_visit, state)
+        if len(user) == 0:
+            raise WorldError(f"day {day}: nobody visited; expected more users than {n}")
+        explored = u_explore[user] < rules.exploration
+        outage = (u_outage[user] < rules.feature_outage) & (day >= rules.onset_day)
+        live = order + day * rules.new_items_a_day  # posts are numbered by creation; in random order for the draw
+        retrieved = live[_draw_distinct(u_retrieve[user], (1 + state.clicks[live]) ** rules.popularity_feedback)]
+        any_live = live[_draw_distinct(u_random[user], np.ones(len(live)))]
+
+        def rows(item: np.ndarray) -> pd.DataFrame:
+            repeat = item.shape[1]
+            spread = (np.repeat(column, repeat) for column in (hour[user] * 24, outage))
+            return self._features(day, np.repeat(user, repeat), item.ravel(), *spread, state)
+
+        scores = scores_of(policy, rows(retrieved)).reshape(retrieved.shape)
+        best = np.take_along_axis(retrieved, np.argsort(-scores, axis=1, kind="stable")[:, : rules.slots], axis=1)
+        shown = np.where(explored[:, None], any_live, best)
+        log = rows(shown)
+        ranked = (shown == best).ravel()
+        log.insert(5, "position", np.tile(np.arange(1, rules.slots + 1, dtype=np.int8), len(user)))
+        propensity = (1 - rules.exploration) * ranked + rules.exploration / len(live)
+        log.insert(6, "propensity", propensity.astype(np.float32))
+        log.insert(7, "randomised", np.repeat(explored, rules.slots))
+        self._outcomes(log, day, *(u[user].ravel() for u in (u_click, u_satisfied, u_hide, u_loss, wait)), state)
+        return log
+
+    def _outcomes(
+        self,
+        log: pd.DataFrame,
+        day: int,
+        u_click: np.ndarray,
+        u_satisfied: np.ndarray,
+        u_hide: np.ndarray,
+        u_loss: np.ndarray,
+        wait: np.ndarray,
+        state: _State,
+    ) -> None:
+        """Add what users did to the log of a day, and what it leaves behind to the state."""
+        rules = self.rules
+        examined = self._examined(log)
+        click = u_click < examined * self._attraction(log)
+        satisfied = click & (u_satisfied < self._satisfaction(log))
+        lost = (u_loss < rules.click_loss) & (log.android == 1) & (day >= rules.onset_day)
+        log["click"] = (click & ~lost).astype(np.int8)
+        log["hide"] = (u_hide < examined * self._hide_rate(log)).astype(np.int8)
+        log["satisfied"] = satisfied.astype(np.float32)
+        returned_after = np.minimum(-rules.label_delay * np.log1p(-wait), WINDOW_DAYS)
+        window = WINDOW_DAYS if rules.label_delay else 0
+        delay_days = np.where(satisfied, returned_after, np.where(click, window, 0))
+        log["satisfied_known_at"] = log.time + pd.to_timedelta((delay_days * 86400).astype(np.int64), unit="s")
+
+        np.add.at(state.impressions, log.item_id.to_numpy(), 1)
+        np.add.at(state.clicks, log.item_id.to_numpy(), log.click.to_numpy())
+        # Each click moves the reader's satisfied share by a tenth of the way, in the mean over the day's clicks.
+        clicks, joys = (np.bincount(log.user_id, weights=column, minlength=rules.n_users) for column in (click, satisfied))
+        move = 1 - 0.9**clicks
+        state.satisfied_share += move * (joys / np.maximum(clicks, 1) - state.satisfied_share)
+
+    def _serve_incumbent_until(self, day: int) -> None:
+        past = self._past
+        while len(past.days) < day:
+            state = past.states[-1].copy()
+            past.days.append(self._serve(self.incumbent, len(past.days), state))
+            past.states.append(state)
+
+    def log(self, days: int) -> pd.DataFrame:
+        """Days 0 to days-1 as production recorded them while the incumbent served. One row an impression."""
+        check_days(days)
+        self._check_horizon(days)
+        self._serve_incumbent_until(days)
+        return pd.concat(self._past.days[:days], ignore_index=True)
+
+    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
+        """Serve `policy` for `days` days from day `start` (default LOG_DAYS); the incumbent served before.
+
+        `policy.learn(log)`, where it exists, is called each morning with all days so far; satisfaction
+        that is not known yet is NaN there. Raises WorldError beyond the horizon.
+        """
+        start = self.LOG_DAYS if start is None else start
+        check_days(days)
+        self._check_horizon(start + days)
+        self._serve_incumbent_until(start)
+        state, served = self._past.states[start].copy(), []
+        for day in range(start, start + days):
+            if hasattr(policy, "learn"):
+                policy.learn(as_known(pd.concat(self._past.days[:start] + served, ignore_index=True), day))
+            served.append(self._serve(policy, day, state))
+        return pd.concat(served, ignore_index=True)
+
+    def _check_horizon(self, end: int) -> None:
+        if not 0 < end <= self.rules.horizon_days:
+            raise WorldError(f"day {end} is beyond the horizon of {self.rules.horizon_days} days; raise FeedRules.horizon_days")
+
+
+def as_known(log: pd.DataFrame, day: int) -> pd.DataFrame:
+    """The log as it could be read at the start of `day`: later rows absent, satisfaction not known yet NaN."""
+    morning = START + pd.Timedelta(days=day)
+    seen = log[log.day < day]
+    return seen.assign(satisfied=seen.satisfied.where(seen.satisfied_known_at <= morning))

@@ -1,0 +1,230 @@
+"""The feed world: truth is calibrated, each effect can be seen in a log and is gone when switched off."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mlsd.metrics import mean
+from mlsd.worlds import open_world
+from mlsd.worlds.base import PolicyError, WorldError
+from mlsd.worlds.feed import INCIDENTS, N_TOPICS, FeedRules, FeedWorld, _draw_distinct, as_known
+
+# Everything is shown at random: outcomes then tell the rules without the ranker in between.
+AT_RANDOM = FeedRules(n_users=4000, exploration=1.0, onset_day=14).without(*INCIDENTS)
+
+
+def any_order(candidates: pd.DataFrame) -> np.ndarray:
+    return np.random.default_rng(0).random(len(candidates))
+
+
+@pytest.fixture(scope="module")
+def world() -> FeedWorld:
+    return FeedWorld(FeedRules(n_users=3000, onset_day=14), seed=3)
+
+
+@pytest.fixture(scope="module")
+def log(world) -> pd.DataFrame:
+    return world.log(28)
+
+
+def test_the_log_has_exactly_the_documented_columns(log):
+    assert (
+        list(log.columns)
+        == (
+            "request_id time day user_id item_id position propensity randomised segment campaign android tenure_days hour topic headline "
+            "item_age_days item_impressions item_clicks interest_match click hide satisfied satisfied_known_at"
+        ).split()
+    )
+    assert not log.isna().any().any()
+    assert (log.time.dt.normalize() == pd.Timestamp("2025-03-03") + pd.to_timedelta(log.day, unit="D")).all()
+
+
+def test_a_request_shows_distinct_live_posts(world, log):
+    assert not log.duplicated(["request_id", "item_id"]).any()
+    assert (log.groupby("request_id").position.agg(["min", "max", "size"]) == [1, 4, 4]).all().all()
+    item = world.items.set_index("item_id").loc[log.item_id]
+    assert (item.created_at.to_numpy() <= log.time.to_numpy()).all() and (log.time.to_numpy() < item.expires_at.to_numpy()).all()
+
+
+def test_same_seed_same_bytes_and_another_seed_another_log(log):
+    again = FeedWorld(FeedRules(n_users=3000, onset_day=14), seed=3).log(28)
+    pd.testing.assert_frame_equal(again, log)
+    assert not FeedWorld(FeedRules(n_users=3000, onset_day=14), seed=4).log(1).equals(log[log.day == 0])
+
+
+@pytest.mark.parametrize("outcome", ["click", "satisfied", "hide"])
+def test_truth_is_calibrated_in_total_and_by_decile(outcome):
+    world = FeedWorld(FeedRules(n_users=3000, onset_day=14).without("click_loss"), seed=3)
+    log = world.log(28)
+    p, y = world.truth(log, outcome), log[outcome].to_numpy()
+    decile = np.minimum(np.argsort(np.argsort(p)) * 10 // len(p), 9)
+    z = np.bincount(decile, y - p) / np.sqrt(np.bincount(decile, p * (1 - p)))
+    assert stats.chi2.sf((z**2).sum(), df=10) > 0.001
+    assert abs((y - p).sum()) < 3.5 * np.sqrt((p * (1 - p)).sum())
+
+
+def test_deploying_the_incumbent_is_the_log(world, log):
+    served = world.deploy(world.incumbent, days=14, start=14)
+    pd.testing.assert_frame_equal(served, log[log.day >= 14].reset_index(drop=True))
+
+
+def test_the_oracle_satisfies_most(world):
+    def satisfied(policy):
+        log = world.deploy(policy, days=7, start=7)
+        return log.satisfied.sum() / log.request_id.nunique()
+
+    assert satisfied(world.oracle) > 1.1 * satisfied(world.incumbent) > 1.1 * 1.2 * satisfied(any_order)
+
+
+def test_propensities_reweight_the_log_to_random_serving():
+    world = FeedWorld(FeedRules(n_users=4000, exploration=0.3).without(*INCIDENTS), seed=1)
+    log = world.log(10)
+    n_live = world.rules.new_items_a_day * world.rules.item_life_days
+    weighted = log.click / n_live / log.propensity
+    at_random = log.click[log.randomised]
+    se = np.hypot(weighted.std() / np.sqrt(len(log)), at_random.std() / np.sqrt(len(at_random)))
+    assert abs(weighted.mean() - at_random.mean()) < 4 * se
+
+
+def test_incidents_change_nothing_before_their_onset(world, log):
+    quiet = FeedWorld(world.rules.without(*INCIDENTS), seed=3).log(28)
+    pd.testing.assert_frame_equal(quiet[quiet.day < 14], log[log.day < 14])
+    assert not quiet[quiet.day == 14].equals(log[log.day == 14])
+
+
+def test_outcomes_are_unknown_until_they_are_known(log):
+    seen = as_known(log, 10)
+    assert seen.day.max() == 9
+    clicked = seen[(seen.click == 1) & (seen.day == 9)]
+    assert clicked.satisfied.isna().mean() > 0.5 and not (clicked.satisfied == 0).any()
+    assert not seen.satisfied[seen.day <= 2].isna().any()
+
+
+def test_a_policy_learns_each_morning_from_what_is_known(world):
+    class Learner:
+        mornings = []
+
+        def learn(self, log):
+            self.mornings.append((log.day.max(), log.satisfied.isna().any()))
+
+        def __call__(self, candidates):
+            assert not {"position", "propensity", "randomised", "click", "satisfied", "hide"} & set(candidates)
+            return np.zeros(len(candidates))
+
+    world.deploy(Learner(), days=3, start=14)
+    assert Learner.mornings == [(13, True), (14, True), (15, True)]
+
+
+# ---------- each effect: a statistic of the log that is large with it and about zero without ----------
+
+
+def cell_rates(log: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    cells = log.groupby(["segment", "topic"]).click
+    return cells.mean(), cells.mean() * (1 - cells.mean()) / cells.size()
+
+
+def z_difference(a: pd.Series, b: pd.Series) -> float:
+    return float((a.mean() - b.mean()) / np.sqrt(a.var() / len(a) + b.var() / len(b)))
+
+
+def z_by_item(log: pd.DataFrame, early: pd.Series, late: pd.Series) -> float:
+    """Late minus early click rate in standard errors, posts being the sampled unit: good posts come and go."""
+    a, b = (mean(log.click[rows], groups=log.item_id[rows]) for rows in (early, late))
+    return (b.value - a.value) / np.hypot((a.high - a.low) / 3.92, (b.high - b.low) / 3.92)
+
+
+def taste_moved(log: pd.DataFrame, early: pd.Series, late: pd.Series) -> float:
+    """Excess of the chi-square over its mean, in standard deviations: do rates by segment and topic differ?"""
+    (rate_a, var_a), (rate_b, var_b) = cell_rates(log[early]), cell_rates(log[late])
+    chi2 = ((rate_a - rate_b) ** 2 / (var_a + var_b)).sum()
+    df = 3 * N_TOPICS
+    return float((chi2 - df) / np.sqrt(2 * df))
+
+
+def requests_gained(world: FeedWorld) -> float:
+    logs = (world.deploy(policy, 42, start=1) for policy in (world.oracle, any_order))
+    good, bad = (log.request_id[log.day > 21].nunique() for log in logs)
+    return (good - bad) / np.sqrt(good + bad)
+
+
+def rich_get_richer(world: FeedWorld) -> float:
+    log = world.deploy(any_order, 6, start=6)
+    log = log[~log.randomised & (log.day == 11)]
+    return float(z_difference(np.log1p(log.item_clicks), pd.Series(np.log1p(log.drop_duplicates("item_id").item_clicks))))
+
+
+STATISTICS = {
+    "clickbait_pull": lambda w: z_difference(*((lg := w.log(14)).click[lg.headline > 0.6], lg.click[lg.headline < 0.3])),
+    "clickbait_regret": lambda w: (
+        -z_difference(*((lg := w.log(14)[lambda x: x.click == 1]).satisfied[lg.headline > 0.6], lg.satisfied[lg.headline < 0.3]))
+    ),
+    "habit": requests_gained,
+    "position_bias": lambda w: z_difference(*((lg := w.log(14)).click[lg.position == 1], lg.click[lg.position == 4])),
+    "popularity_feedback": rich_get_richer,
+    "exploration": lambda w: 100 * float(w.log(7).randomised.mean()),
+    "taste_drift": lambda w: taste_moved(lg := w.log(70), lg.day < 14, lg.day >= 56),
+    "weekly_rhythm": lambda w: -z_difference(*((lg := w.log(28)).click[lg.day % 7 >= 5], lg.click[lg.day % 7 < 5])),
+    "label_delay": lambda w: 10 * float(((lg := w.log(3)).satisfied_known_at - lg.time).dt.total_seconds().max() > 0),
+    "mix_shift": lambda w: z_difference(*((lg := w.log(28)).campaign[lg.day >= 14], lg.campaign[lg.day < 14])),
+    "base_rate_shift": lambda w: -z_by_item(lg := w.log(28), lg.day < 14, lg.day >= 14),
+    "taste_change": lambda w: taste_moved(lg := w.log(28), lg.day < 14, lg.day >= 14),
+    "click_loss": lambda w: 100 * float(1 - (lg := w.log(28)).click[(lg.satisfied == 1) & (lg.android == 1)].mean()),
+    "feature_outage": lambda w: 100 * float((w.log(28).interest_match == 0).mean()),
+}
+# What must be off so that the statistic of one effect is not moved by another.
+QUIET = {name: ("taste_drift",) for name in ("taste_change", "base_rate_shift")} | {"popularity_feedback": ("exploration",)}
+
+
+def test_every_effect_has_a_statistic():
+    assert set(STATISTICS) == set(FeedRules.effects())
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_effect_is_in_the_log_and_gone_when_off(name):
+    default = FeedRules()
+    rules = dataclasses.replace(AT_RANDOM.without(*QUIET.get(name, ())), **{name: getattr(default, name)})
+    if name == "habit":
+        rules = dataclasses.replace(rules, exploration=0.0)
+    if name == "exploration":
+        rules = dataclasses.replace(rules, exploration=0.05)
+    if name == "base_rate_shift":
+        rules = dataclasses.replace(rules, base_rate_shift=5 * rules.base_rate_shift)  # turnover of posts hides a tenth of a log-odd
+    on, off = FeedWorld(rules, seed=2), FeedWorld(rules.without(name), seed=2)
+    assert STATISTICS[name](on) > 4
+    assert abs(STATISTICS[name](off)) < 3.5
+
+
+def test_taste_change_keeps_the_spread_of_appeal():
+    spread = [FeedWorld(FeedRules(n_users=50, onset_day=30), seed)._appeal.std(axis=(1, 2)) for seed in range(40)]
+    before, after = np.mean(spread, axis=0)[[10, 50]]
+    assert after == pytest.approx(before, rel=0.08)
+
+
+def test_draws_are_distinct_and_follow_the_weights():
+    rng = np.random.default_rng(0)
+    weight = rng.gamma(2.0, size=60)
+    drawn = _draw_distinct(rng.random((40000, 5)), weight)
+    assert (np.diff(np.sort(drawn, axis=1)) > 0).all() and drawn.min() >= 0 and drawn.max() < 60
+    share = np.bincount(drawn.ravel(), minlength=60) / drawn.size
+    np.testing.assert_allclose(share, weight / weight.sum(), atol=0.006)
+
+
+def test_clear_errors(world):
+    with pytest.raises(WorldError, match="horizon of 180 days"):
+        world.log(181)
+    with pytest.raises(WorldError, match="whole number"):
+        world.log(0)
+    with pytest.raises(WorldError, match="'satisfied', 'click' or 'hide'"):
+        world.truth(world.log(1), "likes")
+    with pytest.raises(PolicyError, match="NaN"):
+        world.deploy(lambda c: np.full(len(c), np.nan), days=1)
+    with pytest.raises(WorldError, match="slots <= candidates"):
+        FeedWorld(FeedRules(slots=13))
+
+
+def test_open_world_knows_the_feed(monkeypatch):
+    monkeypatch.setenv("MLSD_WITHOUT", "habit,position_bias_of_another_world")
+    assert open_world("feed").rules == FeedRules().without("habit")

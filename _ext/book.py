@@ -178,11 +178,6 @@ def chapters_first(app: Sphinx, env, names: list[str]) -> None:
     names.sort(key=lambda name: name in MADE_FROM_CHAPTERS)
 
 
-def load_mermaid_where_needed(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
-    if 'class="mermaid"' in (context.get("body") or ""):
-        app.add_js_file("diagrams.js", loading_method="defer")
-
-
 def copy_assets(app: Sphinx, error: Exception | None) -> None:
     """Serve MathJax and Mermaid from the site: no request leaves it."""
     external, static = ROOT / "data" / "external", Path(app.outdir, "_static")
@@ -199,6 +194,8 @@ def copy_assets(app: Sphinx, error: Exception | None) -> None:
 
 # What the theme's pages lack, measured with axe: (pattern, replacement), each safe to apply twice.
 MENDS = [
+    # The title for print is a second first-level heading.
+    (re.compile(r'(<div id="jb-print-docs-body" class="onlyprint">\s*)<h1>(.*?)</h1>', re.S), r'\1<p class="print-title">\2</p>'),
     # The sidebar's logo and search stand outside any landmark.
     (re.compile(r'<div id="pst-primary-sidebar"(?! role)'), '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"'),
     # A list of references whose entries are, by role, no list items.
@@ -218,6 +215,12 @@ def mend_pages(app: Sphinx, error: Exception | None) -> None:
                     path.write_text(after)
 
 
+def forget_a_failed_build(app: Sphinx, error: Exception | None) -> None:
+    """Sphinx warns of a page only when it reads it: without this, the build after a red one would be green."""
+    if app.statuscode:
+        Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
+
+
 def setup(app: Sphinx) -> dict:
     open_cache(Path(app.srcdir))
     app.add_directive("chapter-cards", ChapterCards)
@@ -226,7 +229,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", know_the_repository)
     app.connect("env-get-outdated", outdated)
     app.connect("env-before-read-docs", chapters_first)
-    app.connect("html-page-context", load_mermaid_where_needed)
     app.connect("build-finished", copy_assets)
     app.connect("build-finished", mend_pages)
+    app.connect("build-finished", forget_a_failed_build)
     return dict(version="1", parallel_read_safe=False, parallel_write_safe=True)

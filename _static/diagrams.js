@@ -1,27 +1,27 @@
-// Draw the page's Mermaid diagrams, in the colours of the current theme, after the text.
-(() => {
-  const here = document.currentScript.src;
-  const sources = [...document.querySelectorAll("pre.mermaid")].map((node) => [node, node.textContent]);
+// Draw the page's Mermaid diagrams, after the text, in the colours of the current theme. Jupyter Book loads this
+// file on every page; Mermaid itself, which is heavy, only comes where there is a diagram.
+const here = document.currentScript.src;
+
+document.addEventListener("DOMContentLoaded", () => {
+  const diagrams = [...document.querySelectorAll("pre.mermaid")].map((node) => [node, node.textContent]);
+  if (!diagrams.length) return;
+  const theme = () => document.documentElement.dataset.theme;
+  let drawn;
   const draw = async () => {
-    const dark = document.documentElement.dataset.theme === "dark";
-    mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "neutral", securityLevel: "strict" });
-    for (const [node, source] of sources) {
+    if (drawn === theme()) return;
+    drawn = theme();
+    mermaid.initialize({ startOnLoad: false, theme: drawn === "dark" ? "dark" : "neutral", securityLevel: "strict" });
+    for (const [node, source] of diagrams) {
       node.removeAttribute("data-processed");
       node.textContent = source;
     }
-    await mermaid.run({ nodes: sources.map(([node]) => node) });
+    await mermaid.run({ nodes: diagrams.map(([node]) => node) });
   };
   const script = document.createElement("script");
   script.src = new URL("mermaid/mermaid.min.js", here);
   script.onload = () => {
     draw();
-    let theme = document.documentElement.dataset.theme;
-    new MutationObserver(() => {
-      if (document.documentElement.dataset.theme !== theme) {
-        theme = document.documentElement.dataset.theme;
-        draw();
-      }
-    }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+    new MutationObserver(draw).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
   };
   document.head.append(script);
-})();
+});

@@ -1,0 +1,76 @@
+"""A chapter that keeps the contract and runs in seconds: what the tests of the checks break, one fault at a time."""
+
+from __future__ import annotations
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+FRONT = """# Tiny chapter
+
+:::{admonition} The prompt
+:class: prompt
+Design something small.
+:::
+
+:::{admonition} The core question
+:class: core-question
+Does a small book turn red when it should?
+:::
+
+| reading time | run time and memory |
+|---|---|
+| a minute | measured on the [status page](../pages/status.md) |
+"""
+
+TITLES = ["Clarify", "Frame", "Data", "Model", "Evaluate", "Serve", "Monitor", "Trade-offs"]
+TITLES += ["The whiteboard", "How it is graded", "Follow-ups", "Exercises", "Further reading"]
+NUMBERS = (*range(1, 13), 14)
+
+PREDICT = ":::{admonition} Predict\n:class: predict\nUp or down, and by how much? Say 10%.\n:::"
+TRAP = ":::{admonition} Trap: a random split\n:class: trap\nIt looks like success.\n:::"
+EXERCISES = "\n\n".join(
+    f":::{{exercise}}\n:label: tiny-ex{i}\nWhat is $x^{i}$?\n:::\n\n:::{{solution}} tiny-ex{i}\n:class: dropdown\nA product.\n:::"
+    for i in range(1, 5)
+)
+IMPORTS = """import matplotlib.pyplot as plt
+import pandas as pd
+
+from mlsd.claims import claim, colophon, decision, decisions_so_far, say
+from mlsd.metrics import Estimate"""
+FIGURE = """fig, ax = plt.subplots()
+ax.plot([0, 1], [0, 1])
+ax.set(title="The line rises", xlabel="time (days)", ylabel="clicks")
+plt.show()"""
+DECISION = """options = pd.DataFrame({"cost (s)": [1.0, 2.0]}, index=["small", "large"])
+decision("Small or large?", options, chosen="small", because="it is cheaper",
+         gives_up="nothing", flips_when="it is not")
+decisions_so_far()"""
+
+
+def claim_cell(number: int) -> str:
+    return f'claim("{number} is more than zero", Estimate({number}, {number - 0.5}, {number + 0.5}), at_least=0.2)'
+
+
+def tiny_chapter() -> nbformat.NotebookNode:
+    """Fourteen headings, six claims, a decision, a figure, traps, exercises; enough words and cells."""
+    inside = {
+        "Data": [new_code_cell(IMPORTS), new_markdown_cell(PREDICT), *[new_code_cell(claim_cell(i)) for i in range(1, 7)]],
+        "Model": [
+            new_markdown_cell(f"{TRAP}\n\n{TRAP}"),
+            new_code_cell(FIGURE, metadata=dict(tags=["cover"], mystnb=dict(image=dict(alt="A line that rises with time.")))),
+        ],
+        "Evaluate": [new_code_cell(f'say(f"Step {i} of **{{{i} / 16:.1%}}**.")') for i in range(12)],
+        "Serve": [new_markdown_cell("```mermaid\nflowchart LR\n  log --> model\n```")],
+        "Trade-offs": [new_code_cell(DECISION)],
+        "Exercises": [new_markdown_cell(EXERCISES)],
+    }
+    cells = [new_markdown_cell(FRONT)]
+    for number, title in zip(NUMBERS, TITLES, strict=True):
+        words = "\n\n".join(" ".join(["Plain short sentences in the second person say what you see here."] * 5) for _ in range(3))
+        cells += [new_markdown_cell(f"## {number}. {title}\n\n{words}"), *inside.get(title, [])]
+    cells.append(new_code_cell("colophon()"))
+    return new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
+
+
+def cell_holding(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:
+    return next(cell for cell in notebook.cells if text in cell.source)

@@ -179,7 +179,7 @@ class FeedWorld:
             "clicks_per_request": OnlineMetric("click", "request"),
             "satisfied_per_request": OnlineMetric("satisfied", "request"),
             "satisfied_per_user": OnlineMetric("satisfied", "user"),
-            "hides_per_1000_requests": OnlineMetric("hide", "request", 1000, higher_is_better=False),
+            "hides_per_1000_requests": OnlineMetric("hide", "request", 1000.0, higher_is_better=False),
         }
         self.incumbent: Policy = _incumbent
         self._past = _Past(states=[_State(np.zeros(len(self.items)), np.zeros(len(self.items)), np.full(rules.n_users, 0.5))])

@@ -17,7 +17,7 @@ from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, W
 
 TOPICS = ("music", "cooking", "football", "gaming", "science", "travel", "comedy", "news", "crafts", "fitness", "film", "nature")
 SLOTS = 10  # videos on a home page
-TASTE_DIM = 16  # dimensions of tastes and of what videos offer
+TASTE_DIM = 8  # dimensions of tastes and of what videos offer
 TYPICAL_LENGTH = 360  # seconds: the median video
 
 # Independent random streams.
@@ -29,7 +29,7 @@ class VideoRules(Rules):
     """Planted effects and sizes of the video world."""
 
     taste: float = effect(
-        1.2,
+        1.5,
         off=0.0,
         unit="log-odds per standard deviation",
         mechanism="A video that matches the user's taste is likelier clicked, and enjoyed.",
@@ -62,7 +62,7 @@ class VideoRules(Rules):
     )
     position_bias: float = effect(0.4, off=0.0, unit="power", mechanism="A video at position k is looked at with probability k^-bias.")
 
-    n_users: int = 1500
+    n_users: int = 1000
     late_users: float = 0.2  # share of users who sign up after day 0
     n_creators: int = 120
     n_videos: int = 800  # there on day 0
@@ -97,7 +97,7 @@ class VideoWorld:
             "likes_per_request": OnlineMetric("like", per="request"),
             "hides_per_request": OnlineMetric("hide", per="request", higher_is_better=False),
         }
-        self.incumbent = self._trending_in_your_topics
+        self.incumbent = self._last_years_recommender
         self.oracle = self.value
 
     # ---------- what exists ----------
@@ -146,6 +146,10 @@ class VideoWorld:
         self._joined_day = np.where(late, rng.integers(1, r.horizon_days, n), -rng.integers(1, 700, n))
         said = self._taste_from @ self._topic_vectors.T / np.sqrt(TASTE_DIM) + rng.normal(0, 0.7, (n, len(TOPICS)))
         favourites = np.argsort(-said, axis=1)
+        # The incumbent remembers old users roughly; of new ones it knows what they said at sign-up.
+        remembered = 0.6 * self._taste_from + 0.8 * rng.normal(size=(n, TASTE_DIM))
+        named = (favourites[:, :1] == np.arange(len(TOPICS))) + 0.7 * (favourites[:, 1:2] == np.arange(len(TOPICS)))
+        self._believed = np.where(late[:, None], 1.5 * named, remembered @ self._topic_vectors.T / np.sqrt(TASTE_DIM))
         self.users = pd.DataFrame(
             dict(
                 user_id=np.arange(n),
@@ -321,13 +325,11 @@ class VideoWorld:
             taken[rows, column[:, slot]] = True
         return column, explored, propensity
 
-    def _trending_in_your_topics(self, candidates: pd.DataFrame) -> np.ndarray:
-        """The incumbent: views a day, with a lift for the two topics named at sign-up."""
-        user, topic = candidates.user_id.to_numpy(), self.items.topic.to_numpy()[candidates.item_id]
-        favourite = self.users.favourite_topic.to_numpy()[user] == topic
-        second = self.users.second_topic.to_numpy()[user] == topic
+    def _last_years_recommender(self, candidates: pd.DataFrame) -> np.ndarray:
+        """The incumbent: views a day, plus the topics that it believed a user to like when it was last trained."""
+        topic = self.items.topic.to_numpy()[candidates.item_id]
         trend = np.log1p(candidates.views.to_numpy()) - np.log(candidates.age_days.to_numpy() + 3)
-        return trend + 1.5 * favourite + 1.0 * second
+        return 0.5 * trend + self._believed[candidates.user_id.to_numpy(), topic]
 
 
 @dataclasses.dataclass

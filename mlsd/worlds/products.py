@@ -77,7 +77,7 @@ class ProductWorld:
     reviews: review_id, item_id, product_id: customer photos whose product is known.
     """
 
-    LOG_DAYS = 14
+    LOG_DAYS = 7
 
     def __init__(self, rules: ProductRules | None = None, seed: int = DEFAULT_SEED) -> None:
         self.rules = rules or ProductRules()
@@ -479,7 +479,12 @@ def similarity(designs: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> np.
 
     A weighted mean of shape, colour (CIE76 distance in Lab), pattern and material, times 0.2 across categories.
     """
-    return _similarity_rows(designs, np.asarray(one)[:, None], np.asarray(other)[None, :])
+    one, other = np.asarray(one), np.asarray(other)
+    out = np.empty((len(one), len(other)), np.float32)
+    for begin in range(0, len(one), 100):  # a hundred rows at a time keep the temporary arrays small
+        rows = slice(begin, begin + 100)
+        out[rows] = _similarity_rows(designs, one[rows, None], other[None, :])
+    return out
 
 
 # ---------- rendering ----------

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -139,21 +140,27 @@ class Mermaid(SphinxDirective):
 # ---------- build steps ----------
 
 
-def repository_url() -> str | None:
-    """Where this site is built from: REPOSITORY_URL, GITHUB_REPOSITORY, or the git remote if it is on a public host."""
-    if url := os.environ.get("REPOSITORY_URL"):
+def repository_url(environment: Mapping[str, str], remote: str) -> str | None:
+    """Where the site is built from: REPOSITORY_URL, GITHUB_REPOSITORY, or the git remote if it is on a public host."""
+    if url := environment.get("REPOSITORY_URL"):
         return url
-    if name := os.environ.get("GITHUB_REPOSITORY"):
+    if name := environment.get("GITHUB_REPOSITORY"):
         return f"https://github.com/{name}"
-    remote = subprocess.run(["git", "-C", str(ROOT), "remote", "get-url", "origin"], capture_output=True, text=True).stdout.strip()
-    public = re.fullmatch(r"(?:https://|git@)((?:github|gitlab)\.com)[:/](.+?)(?:\.git)?/?", remote)
+    public = re.fullmatch(r"(?:https://(?:[^@/]+@)?|(?:ssh://)?git@)((?:github|gitlab)\.com)[:/](.+?)(?:\.git)?/?", remote)
     return f"https://{public[1]}/{public[2]}" if public else None
+
+
+def git_remote(root: Path) -> str:
+    """The address of the remote `origin`; empty where there is none, or no git."""
+    command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() if shutil.which("git") else ""
 
 
 def know_the_repository(app: Sphinx, config) -> None:
     """Launch and repository buttons only where the repository is known: never a dead link."""
-    if url := repository_url():
-        config.html_theme_options.update(repository_url=url, use_repository_button=True, use_issues_button=True)
+    if url := repository_url(os.environ, git_remote(ROOT)):
+        options = dict(repository_url=url, repository_branch="main", use_repository_button=True, use_issues_button=True)
+        config.html_theme_options.update(options)
         config.html_theme_options["launch_buttons"] = dict(notebook_interface="jupyterlab", binderhub_url="https://mybinder.org")
     else:
         config.html_theme_options.pop("launch_buttons", None)
@@ -198,6 +205,10 @@ MENDS = [
     (re.compile(r'(<div id="jb-print-docs-body" class="onlyprint">\s*)<h1>(.*?)</h1>', re.S), r'\1<p class="print-title">\2</p>'),
     # The sidebar's logo and search stand outside any landmark.
     (re.compile(r'<div id="pst-primary-sidebar"(?! role)'), '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"'),
+    # The corner of a data frame is no header of anything.
+    (re.compile(r"<th></th>"), "<td></td>"),
+    # Each exercise's body has the same id.
+    (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),
     # A list of references whose entries are, by role, no list items.
     (re.compile(r'<div role="list" class="citation-list">'), '<div class="citation-list">'),
     (re.compile(r' role="doc-biblioentry"'), ""),
@@ -217,7 +228,7 @@ def mend_pages(app: Sphinx, error: Exception | None) -> None:
 
 def forget_a_failed_build(app: Sphinx, error: Exception | None) -> None:
     """Sphinx warns of a page only when it reads it: without this, the build after a red one would be green."""
-    if app.statuscode:
+    if app._warncount:  # the exit code is set after this event
         Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
 
 

@@ -1,0 +1,112 @@
+"""What can be said of a built site from its files alone. Each rule yields what is wrong with one page."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from bs4 import BeautifulSoup
+
+MAKES_NO_PAGE = {"genindex.html", "search.html"}
+MAX_BYTES = 1_500_000
+RAW = re.compile(r":::|```|^\s*:(?:class|label|tags):|\{(?:\w+:)?\w+\}`", re.M)
+FOREIGN = re.compile(r"^(?:https?:)?//")
+
+
+def pages(site: Path) -> list[Path]:
+    """The pages that a reader reads."""
+    found = (path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts)
+    return [path for path in found if path.name not in MAKES_NO_PAGE]
+
+
+@functools.cache
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def target(site: Path, page: Path, url: str) -> tuple[Path, str]:
+    """The file and the anchor that a local address points at."""
+    path, _, anchor = url.partition("#")
+    path = unquote(path.partition("?")[0])
+    file = page if not path else site / path.lstrip("/") if path.startswith("/") else page.parent / path
+    file = Path(os.path.normpath(file))
+    return (file / "index.html" if file.is_dir() else file), unquote(anchor)
+
+
+def is_local(url: str) -> bool:
+    return not re.match(r"[a-z][a-z0-9+.-]*:|//", url, re.I)
+
+
+def links(site: Path, page: Path) -> Iterator[str]:
+    for link in soup(page).select("a[href]"):
+        if is_local(link["href"]):
+            file, anchor = target(site, page, link["href"])
+            if not file.is_relative_to(site) or not file.exists():
+                yield f"dead link: {link['href']}"
+            elif (
+                anchor
+                and file.suffix == ".html"
+                and not soup(file).find(attrs={"id": anchor})
+                and not soup(file).find("a", {"name": anchor})
+            ):
+                yield f"no such place on the page: {link['href']}"
+
+
+def images(site: Path, page: Path) -> Iterator[str]:
+    for image in soup(page).find_all("img"):
+        if is_local(image["src"]) and not target(site, page, image["src"])[0].exists():
+            yield f"missing image: {image['src']}"
+        alt = image.get("alt", "").strip()
+        if not alt or re.search(r"\.(png|svg|jpe?g)$", alt):
+            yield f"no alternative text ({alt!r}): {image['src']}"
+
+
+def raw_text(site: Path, page: Path) -> Iterator[str]:
+    article = BeautifulSoup(page.read_text(), "html.parser").select_one("article")
+    for element in article.select("pre, code, script, style"):
+        element.decompose()
+    for line in article.get_text().splitlines():
+        if RAW.search(line):
+            yield f"raw markup: {line.strip()[:100]}"
+
+
+def third_parties(site: Path, page: Path) -> Iterator[str]:
+    """Whatever the browser would load by itself from another host; links that a reader follows are not that."""
+    selectors = {"[src]": "src", "[srcset]": "srcset", "object[data]": "data", "link[href]": "href"}
+    for selector, attribute in selectors.items():
+        for element in soup(page).select(selector):
+            if FOREIGN.match(element[attribute]) and element.get("rel") not in (["canonical"], ["alternate"]):
+                yield f"loaded from another host: <{element.name} {attribute}={element[attribute]}>"
+    for style in soup(page).select("link[rel=stylesheet][href]"):
+        file, _ = target(site, page, style["href"])
+        found = re.findall(r"""(?:@import\s+|url\(\s*)["']?((?:https?:)?//[^"')\s]+)""", file.read_text() if file.exists() else "")
+        yield from (f"{file.name} loads {url}" for url in found)
+
+
+def weight(site: Path, page: Path) -> Iterator[str]:
+    """The page and its pictures; scripts and styles are shared by all pages and cached."""
+    pictures = {target(site, page, image["src"])[0] for image in soup(page).find_all("img") if is_local(image["src"])}
+    total = page.stat().st_size + sum(picture.stat().st_size for picture in pictures if picture.exists())
+    if total > MAX_BYTES:
+        yield f"expected at most {MAX_BYTES / 1e6} MB, found {total / 1e6:.2f} MB"
+
+
+def outputs(site: Path, page: Path) -> Iterator[str]:
+    for element in soup(page).select(".output.stderr, .output.traceback, .output.error"):
+        yield f"a warning or an error among the outputs: {element.get_text().strip()[:200]}"
+
+
+def structure(site: Path, page: Path) -> Iterator[str]:
+    if not soup(page).html.get("lang"):
+        yield "the page does not state its language"
+    if len(soup(page).find_all("h1")) != 1:
+        yield f"expected one first-level heading, found {len(soup(page).find_all('h1'))}"
+    ids = [element["id"] for element in soup(page).select("[id]")]
+    yield from (f"the id {i!r} is there more than once" for i in sorted({i for i in ids if ids.count(i) > 1}))
+
+
+RULES = [links, images, raw_text, third_parties, weight, outputs, structure]

@@ -1,0 +1,80 @@
+"""The built site: every page against every rule, and every chapter's records against its budget. Needs `make book`."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pages
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "_build" / "html"
+sys.path.insert(0, str(ROOT / "book"))
+import cache  # noqa: E402
+
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+# A chapter may take 60 s on two idle cores. `make book` runs as many chapters at once as there are cores,
+# on whatever machine there is, so the time it records may be this many times longer. Memory has no such excuse.
+MAX_SECONDS, ALLOWANCE, MAX_MEMORY_MB = 60, 2.0, 1000
+
+
+def name(path: Path) -> str:
+    return path.relative_to(SITE).with_suffix("").as_posix()
+
+
+def test_the_site_has_every_listed_page():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = {entry["file"] for part in toc["parts"] for entry in part["chapters"]} | {toc["root"]}
+    assert SITE.exists(), "the book is not built; run `make book`"
+    assert {name(path) for path in pages.pages(SITE)} == listed
+
+
+@pytest.mark.parametrize("rule", pages.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("page", pages.pages(SITE), ids=name)
+def test_page(page, rule):
+    faults = list(rule(SITE, page))
+    assert not faults, "\n".join([name(page), *faults])
+
+
+@pytest.fixture(scope="session")
+def executed():
+    """Each chapter as the site shows it, with the outputs that the execution cache holds."""
+    opened = cache.open_cache(ROOT)
+    return {path.stem: cache.executed(path, opened) for path in CHAPTERS}
+
+
+@pytest.mark.parametrize("chapter", [path.stem for path in CHAPTERS])
+class TestChapter:
+    def test_it_was_executed_from_what_is_here_now(self, executed, chapter):
+        assert executed[chapter] is not None, "the cache has nothing for this chapter, code, package, data and lock; run `make book`"
+
+    def test_its_page_shows_every_output(self, executed, chapter):
+        """Every cell that has an output has one on the page."""
+        page = pages.soup(SITE / "chapters" / f"{chapter}.html")
+        cells = [cell for cell in executed[chapter].cells if cell.cell_type == "code" and cell.outputs]
+        assert len(page.select(".cell_output")) == len(cells)
+        assert len(page.select("article .mlsd-colophon")) == 1
+
+    def test_it_has_six_to_twelve_claims_and_all_hold(self, executed, chapter):
+        claims = cache.records(executed[chapter], "claim")
+        assert 6 <= len(claims) <= 12
+        assert [claim["sentence"] for claim in claims if not claim["held"]] == []
+
+    def test_it_stays_in_its_budget(self, executed, chapter):
+        (colophon,) = cache.records(executed[chapter], "colophon")
+        assert colophon["peak_memory_mb"] <= MAX_MEMORY_MB
+        assert colophon["seconds"] <= ALLOWANCE * MAX_SECONDS
+        assert colophon["effects_off"] == []
+
+    def test_no_cell_writes_to_stderr(self, executed, chapter):
+        streams = [output for cell in executed[chapter].cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+        assert [output["text"][:300] for output in streams] == []
+
+    def test_the_landing_page_has_its_card_with_a_picture(self, chapter):
+        (card,) = [c for c in pages.soup(SITE / "index.html").select(".chapter-card") if c.select(f'a[href="chapters/{chapter}.html"]')]
+        assert card.img["alt"]
+        assert card.select("p")[-1].get_text(strip=True), "the card has no core question"
+
+    def test_the_status_page_lists_it(self, chapter):
+        assert pages.soup(SITE / "pages" / "status.html").select(f'table a[href="../chapters/{chapter}.html"]')

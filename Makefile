@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export KERAS_BACKEND := jax
 CHAPTER ?=
+FLAGS ?=
 PORT ?= 8000
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -16,7 +17,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.PHONY: help book serve lab data test test-notebooks test-browser bench-serving robust falsify preflight lock clean
+.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify preflight lock clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
@@ -43,14 +44,17 @@ test-notebooks: data
 test-browser: book  ## the site and JupyterLab in headless Chromium
 	pytest tests/browser
 
+test-binder:  ## install what Binder would from the last commit, and run every chapter in it
+	book/try_binder.sh
+
 bench-serving: data  ## latency and throughput of the service and its stores
 	python -m mlsd.serving.bench
 
-robust: data  ## every claim on five seeds (CHAPTER=name for one)
-	python book/robust.py seeds $(CHAPTER)
+robust: data  ## every claim on five seeds (CHAPTER=name for one, FLAGS=--force for those unchanged)
+	python book/robust.py seeds $(CHAPTER) $(FLAGS)
 
-falsify: data  ## every claim without the effects it rests on (CHAPTER=name for one)
-	python book/robust.py effects $(CHAPTER)
+falsify: data  ## every claim without the effects it rests on (CHAPTER, FLAGS as above)
+	python book/robust.py effects $(CHAPTER) $(FLAGS)
 
 preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
 	python book/preflight.py

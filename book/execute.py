@@ -1,6 +1,6 @@
 """Execute the chapters that the cache does not hold, in parallel, and show progress.
 
-python book/execute.py [--workers N]
+python book/execute.py [--workers N] [--memory-limit MB]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nbclient.exceptions import CellExecutionError
 def execute(path: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
     """Run one notebook in its folder. Returns it with outputs, the seconds taken, and an error or None."""
     started = time.monotonic()
+    print(f"{path.stem}: started", flush=True)
     notebook = nbformat.read(path, as_version=4)
     error = None
     try:
@@ -38,13 +39,14 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    workers = parser.parse_args().workers
+    parser.add_argument("--memory-limit", type=int, metavar="MB", help="a chapter that uses more has failed")
+    arguments = parser.parse_args()
     cache = open_cache()
     chapters = sorted((ROOT / "chapters").glob("*.ipynb"))
     todo = [path for path in chapters if executed(path, cache) is None]
     print(f"{len(chapters) - len(todo)} of {len(chapters)} chapters are up to date; executing {len(todo)}", flush=True)
     failed = []
-    with ProcessPoolExecutor(workers, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(arguments.workers, max_tasks_per_child=1) as pool:
         futures = {pool.submit(execute, path): path for path in todo}
         for done, future in enumerate(as_completed(futures), 1):
             path = futures[future]
@@ -59,6 +61,9 @@ def main() -> int:
             )
             for record in records(notebook, "colophon"):
                 line += f", {record['peak_memory_mb']} MB, {record['held']} of {record['claims']} claims held"
+                if arguments.memory_limit and record["peak_memory_mb"] > arguments.memory_limit:
+                    failed.append(path.stem)
+                    line += f", FAILED: expected at most {arguments.memory_limit} MB"
             print(line, flush=True)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -47,8 +47,8 @@ def run(root: Path, *command: str, **variables: str) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def execute(root: Path) -> subprocess.CompletedProcess:
-    return run(root, "book/execute.py")
+def execute(root: Path, *options: str) -> subprocess.CompletedProcess:
+    return run(root, "book/execute.py", *options)
 
 
 def build(root: Path, **variables: str) -> subprocess.CompletedProcess:
@@ -129,6 +129,13 @@ def test_a_dead_kernel_is_red_and_named(book):
     done = execute(book)
     assert done.returncode == 1
     assert "DeadKernelError" in done.stdout
+
+
+def test_too_much_memory_is_red_where_there_is_a_limit(book):
+    break_chapter(book, "colophon()", "colophon()  # again")
+    done = execute(book, "--memory-limit", "50")
+    assert done.returncode == 1
+    assert "expected at most 50 MB" in done.stdout
 
 
 def test_a_broken_link_is_red_and_stays_red(book):

@@ -1,0 +1,52 @@
+"""What the README, the workflows and Binder name is there."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "index.md", *sorted((ROOT / "pages").glob("*.md"))]
+SCRIPTS = [".ci/run", "postBuild", "start", "book/try_binder.sh"]
+
+
+@pytest.mark.parametrize("path", [*TEXTS, *WORKFLOWS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
+def test_every_make_target_that_is_named_exists(path):
+    text = path.read_text()
+    quoted = re.findall(r"`make ([^`]+)`", text) + re.findall(r"^(?:\s*- run: |step )?\s*make (.+)$", text, re.M)
+    named = {word for command in quoted for word in command.partition("#")[0].split() if re.fullmatch(r"[a-z-]+", word)}
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_can_be_run(script):
+    assert os.access(ROOT / script, os.X_OK)
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_may_read_and_only_the_publisher_may_write(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    allowed = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    assert allowed == ({"publish": {"pages": "write", "id-token": "write"}} if path.stem == "book" else {})
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 180
+        assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+
+
+def test_the_workflows_run_what_ci_runs():
+    for path in WORKFLOWS:
+        steps = yaml.safe_load(path.read_text())["jobs"]["test"]["steps"]
+        assert "bash .ci/run" in [step.get("run") for step in steps]
+
+
+def test_binder_has_a_python_that_the_package_supports():
+    major, minor = map(int, re.fullmatch(r"python-(\d+)\.(\d+)\n", (ROOT / "runtime.txt").read_text()).groups())
+    assert (major, minor) >= (3, 11)
+    assert "libgomp1" in (ROOT / "apt.txt").read_text().split()

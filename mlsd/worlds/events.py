@@ -393,7 +393,7 @@ class EventWorld:
         shown = np.take_along_axis(retrieved, order, 1) & np.take_along_axis(is_open, column, 1)
         row = np.repeat(np.arange(n), shown.sum(axis=1))
         log = self._rows(requests.iloc[row], live[column[shown]], state)
-        log.insert(5, "position", np.cumsum(shown, axis=1)[shown].astype(np.int8))
+        log.insert(5, "position", np.cumsum(shown, axis=1)[shown].astype(np.int16))
         by_rank = (1 - r.exploration) * (order == ranked)[shown]
         log.insert(6, "propensity", (by_rank + r.exploration / np.repeat(retrieved.sum(axis=1), shown.sum(axis=1))).astype(np.float32))
         log.insert(7, "randomised", explored[row])
@@ -442,7 +442,7 @@ class _State:
 
     @classmethod
     def empty(cls, n_users: int, n_items: int) -> _State:
-        return cls(np.zeros((n_users, n_items), bool), np.zeros(n_items, np.int16), np.zeros((n_users, n_items), np.int8))
+        return cls(np.zeros((n_users, n_items), bool), np.zeros(n_items, np.int16), np.zeros((n_users, n_items), np.int16))
 
     def copy(self) -> _State:
         return _State(self.rsvped.copy(), self.rsvps.copy(), self.friends_going.copy())

@@ -9,7 +9,7 @@ users come back. From `onset_day` on, up to five incidents change the product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -411,6 +411,20 @@ class FeedWorld:
                 policy.learn(as_known(pd.concat(self._past.days[:start] + served, ignore_index=True), day))
             served.append(self._serve(policy, day, state))
         return pd.concat(served, ignore_index=True)
+
+    def branch(self, rules: FeedRules) -> FeedWorld:
+        """This world with the incidents of `rules`: the days before onset_day are shared, not simulated again.
+
+        The incumbent of now serves from the onset on, as it would here. Raises WorldError if other rules differ.
+        """
+        expected = replace(rules, **{name: getattr(self.rules, name) for name in INCIDENTS})
+        if expected != self.rules:
+            raise WorldError("rules: expected to differ from this world's in incidents alone; make a new FeedWorld")
+        self._serve_incumbent_until(rules.onset_day)
+        other = FeedWorld(rules, self.seed)
+        other.incumbent = self.incumbent
+        other._past = _Past(self._past.days[: rules.onset_day], self._past.states[: rules.onset_day + 1])
+        return other
 
     def _check_horizon(self, end: int) -> None:
         if not 0 < end <= self.rules.horizon_days:

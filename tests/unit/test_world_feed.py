@@ -95,6 +95,16 @@ def test_incidents_change_nothing_before_their_onset(world, log):
     assert not quiet[quiet.day == 14].equals(log[log.day == 14])
 
 
+def test_a_branch_is_the_world_simulated_from_the_start():
+    rules = FeedRules(n_users=1000, onset_day=6)
+    quiet = FeedWorld(rules.without(*INCIDENTS), seed=5)
+    broken = rules.without(*(name for name in INCIDENTS if name != "click_loss"))
+    pd.testing.assert_frame_equal(quiet.branch(broken).log(9), FeedWorld(broken, seed=5).log(9))
+    pd.testing.assert_frame_equal(quiet.branch(quiet.rules).log(9), quiet.log(9))
+    with pytest.raises(WorldError, match="differ from this world's in incidents alone"):
+        quiet.branch(broken.without("habit"))
+
+
 def test_outcomes_are_unknown_until_they_are_known(log):
     seen = as_known(log, 10)
     assert seen.day.max() == 9

@@ -1,0 +1,114 @@
+"""What can be said of a page only by looking at it in a browser. Each check yields what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, TimeoutError
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "_build" / "html"
+AXE = ROOT / "data" / "external" / "axe" / "axe.min.js"
+WIDE, PHONE = dict(width=1440, height=900), dict(width=390, height=844)
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address under which a folder is served on this machine, on a free port."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class View:
+    """A page as opened, with what it said and asked for on the way."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.console: list[str] = []
+        self.foreign: list[str] = []
+        self.missing: list[str] = []
+        page.on("console", lambda m: self.console.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.console.append(f"exception: {error}"))
+        page.on("response", lambda r: self.missing.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+        page.route("**/*", self._stay_here)
+
+    def _stay_here(self, route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1" or route.request.url.startswith(("data:", "blob:")):
+            route.continue_()
+        else:
+            self.foreign.append(route.request.url)
+            route.abort()
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, url: str, scheme: str = "light", size: dict = WIDE) -> Iterator[View]:
+    """Open an address and wait until its formulas and diagrams are drawn."""
+    with browser.new_context(color_scheme=scheme, viewport=size, permissions=["clipboard-read", "clipboard-write"]) as context:
+        view = View(context.new_page())
+        view.page.goto(url, wait_until="load")
+        view.page.evaluate("window.MathJax?.startup?.promise")
+        with contextlib.suppress(TimeoutError):  # what was not drawn is reported by `drawings`
+            view.page.wait_for_function(
+                "![...document.querySelectorAll('pre.mermaid')].some((d) => !d.querySelector('svg'))", timeout=10_000
+            )
+        view.page.wait_for_load_state("networkidle")
+        yield view
+
+
+def silence(view: View) -> Iterator[str]:
+    yield from view.console
+    yield from view.missing
+
+
+def third_parties(view: View) -> Iterator[str]:
+    yield from (f"asks another host: {url}" for url in view.foreign)
+
+
+def drawings(view: View) -> Iterator[str]:
+    """Formulas and diagrams that are still text, pictures that did not load."""
+    yield from view.page.evaluate("""() => {
+        const undrawn = {
+            "formula": (e) => e.matches(".math") && !e.querySelector("mjx-container"),
+            "part of a formula": (e) => e.matches("mjx-merror"),
+            "diagram": (e) => e.matches("pre.mermaid") && (!e.querySelector("svg") || e.querySelector(".error-icon")),
+            "picture": (e) => e.matches("img:not([loading=lazy])") && e.checkVisibility() && !e.naturalWidth,
+        };
+        const found = [];
+        for (const element of document.querySelectorAll(".math, mjx-merror, pre.mermaid, img"))
+            for (const [what, is] of Object.entries(undrawn))
+                if (is(element)) found.push(`${what} not drawn: ${element.outerHTML.slice(0, 100)}`);
+        return found;
+    }""")
+
+
+def overflow(view: View) -> Iterator[str]:
+    """Whatever makes the page itself scroll sideways; tables and code scroll in their own boxes."""
+    width, available, culprits = view.page.evaluate("""() => {
+        const available = document.documentElement.clientWidth;
+        const wide = [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > available + 1);
+        return [document.documentElement.scrollWidth, available, wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 120))];
+    }""")
+    if width > available:
+        yield f"{width} pixels wide on a screen of {available}: {culprits}"
+
+
+def accessibility(view: View) -> Iterator[str]:
+    """Every violation that axe finds, of whatever impact."""
+    view.page.add_script_tag(path=AXE)
+    found = view.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    for violation in found["violations"]:
+        nodes = "; ".join(node["html"][:150] for node in violation["nodes"][:3])
+        yield f"{violation['impact']} {violation['id']}: {violation['help']} ({len(violation['nodes'])}: {nodes})"

@@ -22,21 +22,21 @@ from sphinx.util.docutils import SphinxDirective
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 import robust  # noqa: E402
-from cache import executed, fingerprint, open_cache, records  # noqa: E402
+from cache import MAX_BOOK_SECONDS, MAX_MEMORY_MB, MAX_SECONDS, executed, fingerprint, open_cache, records  # noqa: E402
 
 MADE_FROM_CHAPTERS = ["index", "pages/status"]
 
 
-def chapter_names(root: Path) -> list[str]:
-    """Document names of the chapters, in the order of the table of contents."""
-    toc = (root / "_toc.yml").read_text()
-    return [n for part in yaml.safe_load(toc)["parts"] for n in (c["file"] for c in part["chapters"]) if n.startswith("chapters/")]
+def parts(root: Path) -> dict[str, str]:
+    """The part of the book that each chapter belongs to, by document name, in the order of the table of contents."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    return {c["file"]: part["caption"] for part in toc["parts"] for c in part["chapters"] if c["file"].startswith("chapters/")}
 
 
 def chapters(root: Path) -> list[tuple[str, nbformat.NotebookNode]]:
     """(name, executed notebook) of each chapter that the cache holds."""
     cache = open_cache(root)
-    found = [(name.removeprefix("chapters/"), executed(root / f"{name}.ipynb", cache)) for name in chapter_names(root)]
+    found = [(name.removeprefix("chapters/"), executed(root / f"{name}.ipynb", cache)) for name in parts(root)]
     return [(name, notebook) for name, notebook in found if notebook is not None]
 
 
@@ -55,13 +55,26 @@ def table(label: str, columns: tuple[str, ...], rows: list[str]) -> str:
 
 
 class ChapterCards(SphinxDirective):
-    """A card for each chapter: its picture, title and core question."""
+    """What this build measured in all, and a card for each chapter: its picture, title and core question."""
 
     def run(self) -> list[nodes.Node]:
-        cards = [self.card(name, notebook) for name, notebook in chapters(Path(self.env.srcdir))]
-        return [nodes.raw("", f'<div class="chapter-cards">{"".join(cards)}</div>', format="html")]
+        root = Path(self.env.srcdir)
+        found, part_of = chapters(root), parts(root)
+        cards = [self.card(name, part_of[f"chapters/{name}"], notebook) for name, notebook in found]
+        text = f'{self.numbers([notebook for _, notebook in found])}<div class="chapter-cards">{"".join(cards)}</div>'
+        return [nodes.raw("", text, format="html")]
 
-    def card(self, name: str, notebook: nbformat.NotebookNode) -> str:
+    def numbers(self, notebooks: list[nbformat.NotebookNode]) -> str:
+        colophons = [colophon for notebook in notebooks for colophon in records(notebook, "colophon")]
+        shown = {
+            "chapters, executed": f"{len(notebooks)}",
+            "claims held": f"{sum(c['held'] for c in colophons)} of {sum(c['claims'] for c in colophons)}",
+            "decisions with a measured flip point": f"{sum(c['decisions'] for c in colophons)}",
+            "to run them all, one after another": f"{sum(c['seconds'] for c in colophons) / 60:.0f} min",
+        }
+        return '<ul class="numbers">' + "".join(f"<li><strong>{n}</strong> {what}</li>" for what, n in shown.items()) + "</ul>"
+
+    def card(self, name: str, part: str, notebook: nbformat.NotebookNode) -> str:
         picture = ""
         for cell in notebook.cells:
             images = [o["data"]["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
@@ -74,7 +87,7 @@ class ChapterCards(SphinxDirective):
         core = re.search(r":class: core-question\s*\n(.+?)\n:::", notebook.cells[0].source, re.S)
         question = html.escape(" ".join(core.group(1).split())) if core else ""
         heading = f'<p class="chapter-title"><a href="chapters/{name}.html">{html.escape(title_of(notebook))}</a></p>'
-        return f'<div class="chapter-card">{picture}{heading}<p>{question}</p></div>'
+        return f'<div class="chapter-card">{picture}<p class="chapter-part">{html.escape(part)}</p>{heading}<p>{question}</p></div>'
 
 
 class Status(SphinxDirective):
@@ -88,19 +101,34 @@ class Status(SphinxDirective):
             path = root / "reports" / f"{name}.json"
             reports[name] = json.loads(path.read_text()) if path.exists() else {}
         summary = [self.summary(name, notebook, reports) for name, notebook in found]
+        seconds = sum(c["seconds"] for _, n in found for c in records(n, "colophon"))
+        summary.append(self.row("the whole book, one chapter after another", self.measured(seconds, MAX_BOOK_SECONDS, "s"), *[""] * 4))
         columns = ("chapter", "run time", "peak memory", "claims held", "over five seeds", "without their effects")
         parts = [table("Chapters", columns, summary)]
+        parts.append(
+            f"<p>The budget is {MAX_SECONDS} s and {MAX_MEMORY_MB} MB a chapter, and {MAX_BOOK_SECONDS // 60} minutes for the book, on two "
+            "quiet cores; what is above its budget is marked. A build runs as many chapters at once as there are cores, "
+            "so run times include waiting for each other.</p>"
+        )
         versions = next((c["versions"] for _, n in found for c in records(n, "colophon")), {})
         parts.append("<p>Built with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".</p>")
         parts += [self.claims(name, notebook, reports) for name, notebook in found]
         return [nodes.raw("", "\n".join(parts), format="html")]
 
+    @staticmethod
+    def row(*cells: str) -> str:
+        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+    @staticmethod
+    def measured(value: float, budget: float, unit: str) -> str:
+        return f"{value:.0f} {unit}" + (f' <strong class="over-budget">above {budget}</strong>' if value > budget else "")
+
     def summary(self, name: str, notebook: nbformat.NotebookNode, reports: dict) -> str:
         (colophon,) = records(notebook, "colophon")
         cells = [
             f'<a href="../chapters/{name}.html">{html.escape(title_of(notebook))}</a>',
-            f"{colophon['seconds']:.0f} s",
-            f"{colophon['peak_memory_mb']} MB",
+            self.measured(colophon["seconds"], MAX_SECONDS, "s"),
+            self.measured(colophon["peak_memory_mb"], MAX_MEMORY_MB, "MB"),
             f"{colophon['held']} of {colophon['claims']}",
         ]
         for report, outcome in (("robust", "held"), ("falsify", "red")):
@@ -112,18 +140,18 @@ class Status(SphinxDirective):
             stale = "" if robust.is_current(entry, name) else " (of an earlier version)"
             words = "hold" if report == "robust" else "go red"
             cells.append(f"{sum(values)} of {len(values)} {words}{stale}")
-        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        return self.row(*cells)
 
     def claims(self, name: str, notebook: nbformat.NotebookNode, reports: dict) -> str:
         over_seeds = {c["sentence"]: c["held"] for c in reports["robust"].get(name, {}).get("claims", [])}
         without = {c["sentence"]: c["red"] for c in reports["falsify"].get(name, {}).get("claims", [])}
         rows = []
         for claim in records(notebook, "claim"):
-            seeds = " ".join(f"{seed}{'✓' if held else '✗'}" for seed, held in over_seeds.get(claim["sentence"], {}).items())
+            seeds = ", ".join(f"{seed} {'✓' if held else '✗'}" for seed, held in over_seeds.get(claim["sentence"], {}).items())
             red = ", ".join(f"{effect}: {'red' if gone else 'green'}" for effect, gone in without.get(claim["sentence"], {}).items())
-            rows.append(f"<tr><td>{html.escape(claim['sentence'])}</td><td>{seeds}</td><td>{html.escape(red)}</td></tr>")
+            rows.append(self.row(html.escape(claim["sentence"]), seeds, html.escape(red)))
         label = html.escape(title_of(notebook))
-        region = table(f"Claims of {label}", ("claim", "seeds", "without"), rows)
+        region = table(f"Claims of {label}", ("claim", "seed: held?", "without the effect"), rows)
         return f'<details class="claims"><summary>{label}: every claim</summary>{region}</details>'
 
 
@@ -209,6 +237,8 @@ MENDS = [
     (re.compile(r"<th></th>"), "<td></td>"),
     # Each exercise's body has the same id.
     (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),
+    # The space before a link is not part of it.
+    (re.compile(r"(Solution to)(<a [^>]*>) "), r"\1 \2"),
     # A list of references whose entries are, by role, no list items.
     (re.compile(r'<div role="list" class="citation-list">'), '<div class="citation-list">'),
     (re.compile(r' role="doc-biblioentry"'), ""),

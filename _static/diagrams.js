@@ -6,11 +6,31 @@ document.addEventListener("DOMContentLoaded", () => {
   const diagrams = [...document.querySelectorAll("pre.mermaid")].map((node) => [node, node.textContent]);
   if (!diagrams.length) return;
   const theme = () => document.documentElement.dataset.theme;
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--pst-color-${name}`).trim();
   let drawn;
   const draw = async () => {
     if (drawn === theme()) return;
     drawn = theme();
-    mermaid.initialize({ startOnLoad: false, theme: drawn === "dark" ? "dark" : "neutral", securityLevel: "strict" });
+    mermaid.initialize({
+      startOnLoad: false,
+      securityLevel: "strict",
+      theme: "base",
+      themeVariables: {
+        darkMode: drawn === "dark",
+        fontFamily: getComputedStyle(document.body).fontFamily,
+        background: colour("background"),
+        primaryColor: colour("surface"),
+        primaryTextColor: colour("text-base"),
+        primaryBorderColor: colour("primary"),
+        secondaryColor: colour("surface"),
+        tertiaryColor: colour("background"),
+        tertiaryTextColor: colour("text-base"),
+        lineColor: colour("text-muted"),
+        textColor: colour("text-base"),
+        edgeLabelBackground: colour("background"),
+        clusterBorder: colour("border"),
+      },
+    });
     for (const [node, source] of diagrams) {
       node.removeAttribute("data-processed");
       node.textContent = source;

@@ -17,6 +17,9 @@ from jupyter_cache import get_cache
 ROOT = Path(__file__).resolve().parent.parent
 MIME = "application/vnd.mlsd+json"
 
+# What the book may take on two quiet cores; the status page and the tests hold the colophons against it.
+MAX_SECONDS, MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 1000, 600
+
 
 def inputs(root: Path) -> list[Path]:
     """Every file that a chapter depends on beside its own text (fetched data is covered by its checksums)."""

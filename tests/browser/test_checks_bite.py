@@ -4,7 +4,9 @@ import pytest
 from views import PHONE, accessibility, drawings, opened, overflow, served, silence, third_parties
 
 GOOD = """<!DOCTYPE html><html lang="en"><head><title>Good</title><link rel="icon" href="data:,"></head>
-<body><main><h1>Good</h1><p>Text.</p><!-- here --></main></body></html>"""
+<body><main><article><h1>Good</h1><p>Text.</p>
+<div style="overflow-x: auto" tabindex="0"><p style="width: 900px">Wide, in a box of its own.</p></div>
+<!-- here --></article></main></body></html>"""
 FAULTS = {
     "an error on the console": (silence, '<script>console.error("broken")</script>'),
     "a warning on the console": (silence, '<script>console.warn("odd")</script>'),
@@ -12,6 +14,7 @@ FAULTS = {
     "a missing script": (silence, '<script src="gone.js"></script>'),
     "another host": (third_parties, '<script src="https://cdn.example.org/x.js"></script>'),
     "a wide table": (overflow, '<div style="width: 900px">wide</div>'),
+    "cut off at the edge": (overflow, '<div style="overflow: hidden"><div style="width: 900px">wide</div></div>'),
     "low contrast": (accessibility, '<p style="color: #ccc">pale</p>'),
     "a picture without text": (accessibility, '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=">'),
     "a formula left as text": (drawings, '<span class="math">\\(x\\)</span>'),

@@ -95,14 +95,18 @@ def drawings(view: View) -> Iterator[str]:
 
 
 def overflow(view: View) -> Iterator[str]:
-    """Whatever makes the page itself scroll sideways; tables and code scroll in their own boxes."""
-    width, available, culprits = view.page.evaluate("""() => {
+    """Whatever a phone would have to scroll sideways or cannot show at all; tables and code scroll in their own boxes."""
+    yield from view.page.evaluate("""() => {
         const available = document.documentElement.clientWidth;
-        const wide = [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > available + 1);
-        return [document.documentElement.scrollWidth, available, wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 120))];
+        const scrolls = (e) => e && (["auto", "scroll"].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+        const wide = [...document.querySelectorAll("main :is(article, footer) *")].filter((e) => {
+            const box = e.getBoundingClientRect();
+            return box.width && box.right > available + 1 && e.checkVisibility() && !scrolls(e.parentElement);
+        });
+        const found = wide.slice(0, 5).map((e) => `beyond the right edge: ${e.outerHTML.slice(0, 120)}`);
+        if (document.documentElement.scrollWidth > available) found.push(`the page is ${document.documentElement.scrollWidth} pixels wide`);
+        return found;
     }""")
-    if width > available:
-        yield f"{width} pixels wide on a screen of {available}: {culprits}"
 
 
 def accessibility(view: View) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """The checks themselves: a tiny book is built whole, then broken in one way at a time. Each fault must turn it red."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -185,10 +188,21 @@ def test_the_plain_build_never_shows_a_stale_page(book):
     assert "This claim held." in (book / "_build" / "html" / "chapters" / "tiny.html").read_text()
 
 
+def test_an_unchanged_book_is_built_in_seconds(book):
+    """10 s on two quiet cores, and a generous allowance for a busy machine."""
+    started = time.monotonic()
+    assert execute(book).returncode == 0
+    assert build(book).returncode == 0
+    assert time.monotonic() - started < 3 * 10
+
+
 def test_prose_is_edited_without_executing(book):
+    """15 s on two quiet cores, and a generous allowance for a busy machine."""
     break_chapter(book, "Design something small.", "Design something smaller.")
+    started = time.monotonic()
     assert "executing 0" in execute(book).stdout
     assert build(book).returncode == 0
+    assert time.monotonic() - started < 3 * 15
     assert "something smaller" in (book / "_build" / "html" / "chapters" / "tiny.html").read_text()
 
 
@@ -196,6 +210,25 @@ def test_cards_and_status_follow_the_chapter(book):
     break_chapter(book, "Does a small book turn red when it should?", "Is it so?")
     assert build(book).returncode == 0
     assert "Is it so?" in (book / "_build" / "html" / "index.html").read_text()
+
+
+def test_the_status_page_shows_the_reports_and_what_is_above_its_budget(book):
+    """Fake reports: one claim that fails on a seed, one that stays green without its effect, both of an earlier version."""
+    claims = [f"{i} is more than zero" for i in range(1, 7)]
+    robust = [dict(sentence=c, held={"7": True, "1": c != claims[0]}) for c in claims]
+    falsify = [dict(sentence=c, red={"position_bias": c != claims[1]}) for c in claims[:2]]
+    (book / "reports").mkdir()
+    for name, rows in (("robust", robust), ("falsify", falsify)):
+        entry = dict(fingerprint="of an earlier version", modules=[], claims=rows, errors={})
+        (book / "reports" / f"{name}.json").write_text(json.dumps(dict(tiny=entry)))
+    edit(book / "book" / "cache.py", "MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 1000, 600", "MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 50, 600")
+    assert build(book).returncode == 0
+    text = pages.soup(book / "_build" / "html" / "pages" / "status.html").select_one("article").get_text(" ")
+    assert "11 of 12 hold (of an earlier version)" in text
+    assert "1 of 2 go red (of an earlier version)" in text
+    assert "1 ✗" in text
+    assert "position_bias: green" in text
+    assert re.search(r"\d+ MB\s+above 50", text)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,13 @@ class Mermaid(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         source = html.escape("\n".join(self.content))
-        return [nodes.raw("", f'<div class="diagram"><pre class="mermaid">{source}</pre></div>', format="html")]
+        return [
+            nodes.raw(
+                "",
+                f'<div class="diagram" tabindex="0" role="group" aria-label="Diagram"><pre class="mermaid">{source}</pre></div>',
+                format="html",
+            )
+        ]
 
 
 # ---------- build steps ----------
@@ -235,6 +241,9 @@ MENDS = [
     (re.compile(r'<div id="pst-primary-sidebar"(?! role)'), '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"'),
     # The corner of a data frame is no header of anything.
     (re.compile(r"<th></th>"), "<td></td>"),
+    # A card whose table is too wide for a phone scrolls; it must be reached by keyboard to do so.
+    (re.compile(r'<div class="mlsd-decision" role="note">'), '<div class="mlsd-decision" role="note" tabindex="0">'),
+    (re.compile(r'<div class="mlsd-decisions">'), '<div class="mlsd-decisions" role="group" aria-label="Decisions" tabindex="0">'),
     # Each exercise's body has the same id.
     (re.compile(r'<section id="(?:exercise|solution)-content">'), "<section>"),
     # The space before a link is not part of it.

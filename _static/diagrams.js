@@ -36,6 +36,8 @@ document.addEventListener("DOMContentLoaded", () => {
       node.textContent = source;
     }
     await mermaid.run({ nodes: diagrams.map(([node]) => node) });
+    // A diagram too wide for the page scrolls in its box before its text becomes too small to read.
+    for (const svg of document.querySelectorAll("pre.mermaid svg")) svg.style.minWidth = `${0.75 * svg.viewBox.baseVal.width}px`;
   };
   const script = document.createElement("script");
   script.src = new URL("mermaid/mermaid.min.js", here);

@@ -74,13 +74,13 @@ class AdRules(Rules):
         mechanism="What costs more is slept on longer, so recent labels are more incomplete for dear products.",
     )
     reserve: float = effect(
-        0.01,
+        0.02,
         off=0.0,
         unit="dollars an impression",
         mechanism="Below this expected value an ad is not shown, except in the first slot; nor does a click cost less.",
     )
     budget: float = effect(
-        4.0,
+        20.0,
         off=1e9,
         unit="dollars a day at the median ad",
         mechanism="An ad that has spent its day's budget takes no further part that day.",
@@ -101,7 +101,7 @@ class AdRules(Rules):
 class AdWorld:
     """Advertisers bid for clicks, users visit, an auction fills up to three slots a visit. See `base.World`.
 
-    users: user_id, segment (age group), device (code into DEVICES), created_at.
+    users: user_id, segment (age group), device and followed_topic (codes into DEVICES, TOPICS), created_at.
     items: item_id, advertiser_id, topic, format (codes into TOPICS, FORMATS), bid (dollars a click), product_price, created_at, expires_at.
     A policy returns the expected value of each candidate, in dollars an impression: bid x P(click on top).
     Scores have to be positive: a price is a ratio of two of them.
@@ -134,6 +134,8 @@ class AdWorld:
         interest = rng.dirichlet(np.full(len(TOPICS), 0.4), n)
         self._interest = interest / interest.max(axis=1, keepdims=True)  # 1 for the favourite topic
         self._eager = rng.normal(0, 0.4, n)
+        # At sign-up people follow a topic: mostly the one they like best.
+        followed = np.where(rng.random(n) < 0.7, interest.argmax(axis=1), rng.integers(0, len(TOPICS), n))
         activity = rng.lognormal(0, 0.8, n)
         self._activity = activity / activity.sum()
         self.users = pd.DataFrame(
@@ -141,6 +143,7 @@ class AdWorld:
                 user_id=np.arange(n, dtype=np.int32),
                 segment=rng.integers(0, N_SEGMENTS, n).astype(np.int8),
                 device=rng.choice(len(DEVICES), n, p=[0.6, 0.1, 0.3]).astype(np.int8),
+                followed_topic=followed.astype(np.int8),
                 created_at=START - pd.to_timedelta(rng.integers(1, 900, n), unit="D"),
             )
         )
@@ -335,6 +338,7 @@ class AdWorld:
         r, item = self.rules, log.item_id.to_numpy()
         looks = self._looks(log)
         click = u_click < looks * self._attraction(log)
+        price = self._bid[item] * share_of_bid
         converts = self._conversion(log)
         conversion = click & (u_convert < converts)
         # What is left of the draw that decided the conversion decides its delay: an exponential, cut at the window.
@@ -344,9 +348,10 @@ class AdWorld:
         window = CONVERSION_WINDOW_DAYS if r.conversion_delay else 0
         known_after = np.where(conversion, delay, np.where(click, window, 0))
         return log.assign(
+            price=price.astype(np.float32),
             click=click.astype(np.int8),
             hide=(u_hide < looks * self._hide_rate(log)).astype(np.int8),
-            revenue=np.where(click, self._bid[item] * share_of_bid, 0).astype(np.float32),
+            revenue=np.where(click, price, 0).astype(np.float32),
             conversion=conversion.astype(np.float32),
             conversion_known_at=log.time + (known_after * 86400).astype("timedelta64[s]"),
         )

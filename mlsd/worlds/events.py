@@ -218,12 +218,13 @@ class EventWorld:
         """Each user names some others; a tie counts for both."""
         r, rng = self.rules, generator(self.seed, _FRIENDS)
         taste = self._taste / np.linalg.norm(self._taste, axis=1, keepdims=True)
-        apart = np.hypot(*(self._home[:, None] - self._home[None]).transpose(2, 0, 1))
-        weight = r.homophily * (taste @ taste.T - apart / 10) + rng.gumbel(size=apart.shape)
-        np.fill_diagonal(weight, -np.inf)
-        named = np.argpartition(-weight, r.friends_named, axis=1)[:, : r.friends_named]
-        tie = np.zeros(apart.shape, bool)
-        tie[np.arange(r.n_users)[:, None], named] = True
+        tie = np.zeros((r.n_users, r.n_users), bool)
+        for block in np.array_split(np.arange(r.n_users), max(r.n_users // 200, 1)):  # small pieces keep the peak of memory low
+            apart = np.hypot(*(self._home[block][:, None] - self._home).transpose(2, 0, 1))
+            weight = r.homophily * (taste[block] @ taste.T - apart / 10) + rng.gumbel(size=apart.shape)
+            weight[np.arange(len(block)), block] = -np.inf
+            named = np.argpartition(-weight, r.friends_named, axis=1)[:, : r.friends_named]
+            tie[block[:, None], named] = True
         user, friend = np.nonzero(tie | tie.T)
         self.friends = pd.DataFrame(dict(user_id=user.astype(np.int32), friend_id=friend.astype(np.int32)))
         self._n_friends = np.bincount(user, minlength=r.n_users)
@@ -458,11 +459,10 @@ def _descriptions(topic: np.ndarray, second: np.ndarray, rng: np.random.Generato
 
 
 def as_known(days: list[pd.DataFrame], day: int) -> pd.DataFrame:
-    """The log as it could be read at the start of `day`: later rows absent, attendance not known yet NaN."""
+    """The days before `day` as they could be read in its morning: attendance that is not known yet is NaN."""
     if not days:
         return pd.DataFrame()
     log = pd.concat(days, ignore_index=True)
-    morning = START + pd.Timedelta(day, "D")
-    log = log[log.time < morning].reset_index(drop=True)
-    known = log.attended_known_at <= morning
-    return log.assign(attended=log.attended.where(known), no_show=log.no_show.where(known))
+    late = log.attended_known_at > START + pd.Timedelta(day, "D")
+    log.loc[late, ["attended", "no_show"]] = np.nan
+    return log

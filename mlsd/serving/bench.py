@@ -1,0 +1,139 @@
+"""Latency and throughput of the stores and of the service on this machine: `make bench-serving`.
+
+Everything is synthetic and made here, so the figures depend on the machine and the libraries alone. The
+chapter on serving measures the same things with its own ranker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+import psutil
+
+from mlsd.serving.bundle import Bundle, publish_bundle, read_bundle, write_bundle
+from mlsd.serving.load import Call, run_load, summary
+from mlsd.serving.process import RedisServer, Service
+from mlsd.serving.stores import ANYONE, Store, open_store
+
+N_USERS, N_ITEMS, N_CANDIDATES, N_FEATURES = 2_000, 500, 50, 20
+SCORING = """
+import numpy as np
+
+def features(user, items, who, now, encoder):
+    u, v = np.array(user["taste"]), np.array([item["topics"] for item in items])
+    return np.concatenate([np.broadcast_to(u, v.shape), u * v], axis=1)
+
+def combine(p, items, weights):
+    return p
+"""
+
+
+def time_each(work: Callable[[int], object], n: int) -> np.ndarray:
+    """Milliseconds of each of the calls work(0) ... work(n - 1), shape (n,)."""
+    times = np.empty(n + 1)
+    times[0] = time.perf_counter()
+    for i in range(n):
+        work(i)
+        times[i + 1] = time.perf_counter()
+    return np.diff(times) * 1000
+
+
+def predict_limit(bundle: Bundle, rows: Sequence[int], n: int = 100) -> pd.DataFrame:
+    """What the model itself costs, without a service: one row a batch size. Columns: ms_per_call, rows_per_second."""
+    matrix = np.random.default_rng(0).normal(size=(max(rows), bundle.model.num_feature()))
+    table = {}
+    for size in rows:
+        bundle.predict(matrix[:size])
+        ms = np.median(time_each(lambda i, size=size: bundle.predict(matrix[:size]), max(3, min(n, 100_000 // size))))
+        table[size] = dict(ms_per_call=ms, rows_per_second=1000 * size / ms)
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("rows_per_call")
+
+
+def sweep(service: Service, calls: Sequence[Call], concurrency: Sequence[int], n: int, lists_per_call: int = 1) -> pd.DataFrame:
+    """Closed-loop load at each concurrency: `load.summary`, and the service's processor milliseconds a list."""
+    rows = {}
+    for clients in concurrency:
+        cpu = service.cpu_seconds()
+        found = summary(run_load(service.url, calls, n, concurrency=clients))
+        found["per_second"] *= lists_per_call
+        rows[clients] = found | dict(cpu_ms=1000 * (service.cpu_seconds() - cpu) / (n * lists_per_call))
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("concurrency")
+
+
+def fill(store: Store, root: Path) -> Bundle:
+    """Users, items, lists and a published bundle, all made up."""
+    rng = np.random.default_rng(0)
+    half = N_FEATURES // 2
+    store.put_rows("user", {i: {"taste": rng.normal(size=half).round(3).tolist()} for i in range(N_USERS)})
+    store.put_rows("item", {i: {"topics": rng.normal(size=half).round(3).tolist()} for i in range(N_ITEMS)})
+    store.write("v1", {u: [(i, 1 - i / 100) for i in range(50)] for u in (ANYONE, *range(N_USERS))}, ttl_s=86_400)
+    store.publish("v1")
+    x = rng.normal(size=(20_000, N_FEATURES))
+    y = x[:, half:].sum(axis=1) + rng.normal(size=len(x)) > 0
+    model = lgb.train(dict(objective="binary", num_leaves=31, num_threads=1, verbose=-1), lgb.Dataset(x, y), 100)
+    golden = [dict(user=store.rows("user", [0])[0], items=store.rows("item", range(3)), who=[[]] * 3, now=0.0)]
+    version = write_bundle(root, SCORING, {}, model, ([0, 1], [0, 1]), {}, range(N_ITEMS), golden)
+    publish_bundle(root, version)
+    return read_bundle(root / version)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m mlsd.serving.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=3_000, help="a point of each curve")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16, 32], help="clients of the closed loop")
+    args = parser.parse_args(arguments)
+    n, concurrency = args.requests, args.concurrency
+    pd.set_option("display.width", 160)
+    print(f"{platform.machine()}, {psutil.cpu_count()} processors, Python {platform.python_version()}, LightGBM {lgb.__version__}")
+    print(f"{N_CANDIDATES} candidates a request, {N_FEATURES} features, 100 trees, one service process\n")
+    candidates = list(range(N_CANDIDATES))
+    single = [Call("/v1/rank", dict(user_id=i, item_ids=candidates)) for i in range(200)]
+    many = [Call("/v1/rank_many", dict(requests=[c.body for c in single[i : i + 32]])) for i in range(0, 160, 32)]
+    precomputed = [Call(f"/v1/lists/{i}", None, "GET") for i in range(200)]
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlsd-bench-")))
+        addresses = {"LMDB": str(directory / "store")}
+        if shutil.which("redis-server"):
+            addresses["Redis"] = stack.enter_context(RedisServer()).url
+        else:
+            print("redis-server is not installed: LMDB alone is measured\n")
+        for name, address in addresses.items():
+            store = stack.enter_context(open_store(address))
+            bundle = fill(store, directory / "bundles")
+            reads = time_each(lambda i, store=store: store.read(i % N_USERS), n)
+            rows = time_each(lambda i, store=store: store.rows("item", candidates), n // 3)
+            writes = time_each(lambda i, store=store: store.accept([(f"e{i}", "click", i, 1)]), 200)
+            for what, ms in (
+                (f"read a list of 50, {name}", reads),
+                (f"read {N_CANDIDATES} item rows, {name}", rows),
+                (f"durable event, {name}", writes),
+            ):
+                p50, p99 = np.quantile(ms, [0.5, 0.99])
+                print(f"{what:32} p50 {p50:7.3f} ms   p99 {p99:7.3f} ms")
+        print("\nthe model's own predict, no service")
+        print(predict_limit(bundle, [1, N_CANDIDATES, 32 * N_CANDIDATES, 100_000]).round(3))
+        for name, address in addresses.items():
+            for mode, options, calls, lists in (
+                ("precomputed list", {}, precomputed, 1),
+                ("single", {}, single, 1),
+                ("micro-batch of up to 32", dict(micro_batch=32), single, 1),
+                ("batch of 32 users", {}, many, 32),
+            ):
+                with Service(address, directory / "bundles", deadline_ms=1000, max_in_flight=1000, **options) as service:
+                    print(f"\n{mode}, {name} (per_second and cpu_ms count lists)")
+                    print(sweep(service, calls, concurrency, max(64, n // lists), lists).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -240,7 +240,7 @@ MENDS = [
     # The sidebar's logo and search stand outside any landmark.
     (re.compile(r'<div id="pst-primary-sidebar"(?! role)'), '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"'),
     # The corner of a data frame is no header of anything.
-    (re.compile(r"<th></th>"), "<td></td>"),
+    (re.compile(r'<th></th>|<th class="blank[^"]*"\s*>&nbsp;</th>'), "<td></td>"),
     # A card whose table is too wide for a phone scrolls; it must be reached by keyboard to do so.
     (re.compile(r'<div class="mlsd-decision" role="note">'), '<div class="mlsd-decision" role="note" tabindex="0">'),
     (re.compile(r'<div class="mlsd-decisions">'), '<div class="mlsd-decisions" role="group" aria-label="Decisions" tabindex="0">'),

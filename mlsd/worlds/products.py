@@ -370,12 +370,16 @@ class ProductWorld:
         requests = self.requests(1, start=day)
         n, k = len(requests), min(SLOTS, len(items))
         age_days = day - (self.items.created_at.to_numpy()[items] - np.datetime64(START)) / np.timedelta64(1, "D")
-        candidates = pd.DataFrame({name: np.repeat(requests[name].to_numpy(), len(items)) for name in requests})
-        candidates["item_id"] = np.tile(items, n)
-        candidates["item_age_days"] = np.tile(age_days.astype(np.float32), n)
-        candidates["is_new"] = (candidates.item_age_days < NEW_DAYS).astype(np.int8)
-        scores = scores_of(policy, candidates).reshape(n, len(items))
-        shown = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        listing = dict(item_id=items, item_age_days=age_days.astype(np.float32), is_new=(age_days < NEW_DAYS).astype(np.int8))
+        shown = []
+        for begin in range(0, n, 50):  # fifty requests at a time keep the table of candidates small
+            asked = requests.iloc[begin : begin + 50]
+            candidates = pd.DataFrame({name: np.repeat(asked[name].to_numpy(), len(items)) for name in asked})
+            for name, values in listing.items():
+                candidates[name] = np.tile(values, len(asked))
+            scores = scores_of(policy, candidates).reshape(len(asked), len(items))
+            shown.append(np.argsort(-scores, axis=1, kind="stable")[:, :k])
+        shown = np.concatenate(shown)
 
         rng = generator(self.seed, _CLICKS, day)
         shuffled = rng.random(n) < r.exploration
@@ -387,7 +391,9 @@ class ProductWorld:
         luck = rng.random((n, len(items)), dtype=np.float32)  # one draw a request and listing, whoever ranks
         click = np.take_along_axis(luck, shown, axis=1) < p_click
 
-        log = candidates.iloc[(np.arange(n)[:, None] * len(items) + shown).ravel()].reset_index(drop=True)
+        log = pd.DataFrame({name: np.repeat(requests[name].to_numpy(), k) for name in requests})
+        for name, values in listing.items():
+            log[name] = values[shown].ravel()
         log["position"] = np.tile(position, n)
         in_order = order == np.arange(k)
         log["propensity"] = ((1 - r.exploration) * in_order + r.exploration / k).ravel()
@@ -635,7 +641,7 @@ def _textures(shots: dict, X: np.ndarray, Y: np.ndarray, size: int) -> np.ndarra
     return shots["texture"][:, None, None] * smooth + shots["planks"][:, None, None] * planks
 
 
-def _render(designs: pd.DataFrame, which: np.ndarray, shots: dict, size: int, chunk: int = 256) -> np.ndarray:
+def _render(designs: pd.DataFrame, which: np.ndarray, shots: dict, size: int, chunk: int = 128) -> np.ndarray:
     """Photos of the designs `which`, taken as `shots` say: uint8 (n, size, size, 3). The frame spans [-1, 1]."""
     which = np.asarray(which)
     out = np.empty((len(which), size, size, 3), np.uint8)

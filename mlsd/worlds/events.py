@@ -421,7 +421,7 @@ class EventWorld:
                 user_id=user.astype(np.int32),
                 item_id=item.astype(np.int32),
                 rsvps_so_far=state.rsvps[item],
-                friends_going=state.friends_going[user, item],
+                friends_going=state.friends_going[user, item].astype(np.int16),  # wide enough to take logarithms of
             )
         )
 
@@ -443,7 +443,7 @@ class _State:
 
     @classmethod
     def empty(cls, n_users: int, n_items: int) -> _State:
-        return cls(np.zeros((n_users, n_items), bool), np.zeros(n_items, np.int16), np.zeros((n_users, n_items), np.int16))
+        return cls(np.zeros((n_users, n_items), bool), np.zeros(n_items, np.int16), np.zeros((n_users, n_items), np.int8))
 
     def copy(self) -> _State:
         return _State(self.rsvped.copy(), self.rsvps.copy(), self.friends_going.copy())

@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export KERAS_BACKEND := jax
+# A library's progress bar asks for widgets, on every page that imports it; the book shows none.
+export PYTHONWARNINGS := ignore:IProgress not found
 CHAPTER ?=
 FLAGS ?=
 PORT ?= 8000

@@ -22,7 +22,7 @@ else
 fi
 
 # Nothing of the caller's own settings: not the variables that `make` sets, nor a home with caches.
-unset KERAS_BACKEND PYTHONPATH VIRTUAL_ENV MLSD_SEED MLSD_WITHOUT MLSD_CLAIMS
+unset KERAS_BACKEND PYTHONWARNINGS PYTHONPATH VIRTUAL_ENV MLSD_SEED MLSD_WITHOUT MLSD_CLAIMS
 "$python" -m venv "$work/environment"
 export HOME=$work PATH=$work/environment/bin:/usr/local/bin:/usr/bin:/bin
 pip install --quiet --disable-pip-version-check --no-cache-dir --requirement requirements.txt

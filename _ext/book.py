@@ -239,8 +239,8 @@ MENDS = [
     (re.compile(r'(<div id="jb-print-docs-body" class="onlyprint">\s*)<h1>(.*?)</h1>', re.S), r'\1<p class="print-title">\2</p>'),
     # The sidebar's logo and search stand outside any landmark.
     (re.compile(r'<div id="pst-primary-sidebar"(?! role)'), '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"'),
-    # The corner of a data frame is no header of anything.
-    (re.compile(r'<th></th>|<th class="blank[^"]*"\s*>&nbsp;</th>'), "<td></td>"),
+    # The empty corner of a table is no header of anything.
+    (re.compile(r'<th></th>|<th class="blank[^"]*"\s*>&nbsp;</th>|<th class="head"><p></p></th>'), "<td></td>"),
     # A card whose table is too wide for a phone scrolls; it must be reached by keyboard to do so.
     (re.compile(r'<div class="mlsd-decision" role="note">'), '<div class="mlsd-decision" role="note" tabindex="0">'),
     (re.compile(r'<div class="mlsd-decisions">'), '<div class="mlsd-decisions" role="group" aria-label="Decisions" tabindex="0">'),

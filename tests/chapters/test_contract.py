@@ -1,5 +1,6 @@
 """Every chapter keeps the contract; and the contract notices when one does not."""
 
+import re
 from pathlib import Path
 
 import contract
@@ -32,6 +33,14 @@ def test_labels_of_exercises_are_unique_in_the_book():
     notebooks = [nbformat.read(path, as_version=4) for path in CHAPTERS]
     labels = [line for n in notebooks for line in contract.markdown(n).splitlines() if line.startswith(":label:")]
     assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_its_further_reading_is_in_the_bibliography(path):
+    bibliography = (ROOT / "pages" / "references.bib").read_text()
+    reading = contract.markdown(nbformat.read(path, as_version=4)).partition("## 14. Further reading")[2]
+    links = re.findall(r"\]\(https?://(?:doi\.org/)?([^)\s]+)\)", reading)
+    assert [link for link in links if link not in bibliography] == []
 
 
 @pytest.mark.parametrize("rule", contract.RULES, ids=lambda rule: rule.__name__)

@@ -6,6 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export KERAS_BACKEND := jax
+# Two chapters run at a time: OpenMP threads that wait for a busy core would spin.
+export OMP_NUM_THREADS ?= 1
+# Freed memory goes back to one pool, not to one a thread (glibc).
+export MALLOC_ARENA_MAX ?= 1
 # A library's progress bar asks for widgets, on every page that imports it; the book shows none.
 export PYTHONWARNINGS := ignore:IProgress not found
 CHAPTER ?=

@@ -68,7 +68,7 @@ def claim(
         )
     if at_least is None and at_most is None:
         raise ValueError(f"claim {sentence!r}: expected at_least or at_most; a claim without a bound cannot fail")
-    held = (at_least is None or estimate.low >= at_least) and (at_most is None or estimate.high <= at_most)
+    held = bool((at_least is None or estimate.low >= at_least) and (at_most is None or estimate.high <= at_most))
     bounds = [f"{word} {_number(bound)}" for word, bound in (("at least", at_least), ("at most", at_most)) if bound is not None]
     rests_on = [rests_on] if isinstance(rests_on, str) else list(rests_on)
     record = dict(

@@ -139,15 +139,17 @@ class VideoWorld:
         r, rng = self.rules, generator(self.seed, _USERS)
         n = r.n_users
         # A taste turns from one direction to another, so its spread stays what it was. Rate differs between users.
-        self._taste_from, self._taste_to = rng.normal(size=(2, n, TASTE_DIM))
+        taste_from, taste_to = rng.normal(size=(2, n, TASTE_DIM))
         self._turning = r.taste_drift * rng.lognormal(-0.125, 0.5, n)
+        # How well each video meets the two directions of each taste: looked up for every candidate, so made once.
+        self._match_from, self._match_to = taste_from @ self._offer.T, taste_to @ self._offer.T
         self._activity = rng.lognormal(0, 0.7, n)
         late = rng.random(n) < r.late_users
         self._joined_day = np.where(late, rng.integers(1, r.horizon_days, n), -rng.integers(1, 700, n))
-        said = self._taste_from @ self._topic_vectors.T / np.sqrt(TASTE_DIM) + rng.normal(0, 0.7, (n, len(TOPICS)))
+        said = taste_from @ self._topic_vectors.T / np.sqrt(TASTE_DIM) + rng.normal(0, 0.7, (n, len(TOPICS)))
         favourites = np.argsort(-said, axis=1)
         # The incumbent remembers old users roughly; of new ones it knows what they said at sign-up.
-        remembered = 0.6 * self._taste_from + 0.8 * rng.normal(size=(n, TASTE_DIM))
+        remembered = 0.6 * taste_from + 0.8 * rng.normal(size=(n, TASTE_DIM))
         named = (favourites[:, :1] == np.arange(len(TOPICS))) + 0.7 * (favourites[:, 1:2] == np.arange(len(TOPICS)))
         self._believed = np.where(late[:, None], 1.5 * named, remembered @ self._topic_vectors.T / np.sqrt(TASTE_DIM))
         self.users = pd.DataFrame(
@@ -178,8 +180,7 @@ class VideoWorld:
     def _match(self, user: np.ndarray, item: np.ndarray, day: np.ndarray) -> np.ndarray:
         """How well a video meets a taste on a day: about standard normal over random pairs."""
         angle = self._turning[user] * day
-        from_part = np.einsum("nd,nd->n", self._taste_from[user], self._offer[item])
-        to_part = np.einsum("nd,nd->n", self._taste_to[user], self._offer[item])
+        from_part, to_part = self._match_from[user, item], self._match_to[user, item]
         return np.cos(angle) * from_part + np.sin(angle) * to_part
 
     def _beliefs(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -277,28 +278,36 @@ class VideoWorld:
         live, (user, hour) = self.live(day), self._requests(day)
         n, m = len(user), len(live)
         request = day * self.rules.requests_per_day + np.arange(n)
-        time = START + pd.to_timedelta(day * 24 + hour, unit="h").round("s")
-        columns = dict(
-            request_id=np.repeat(request, m),
-            time=np.repeat(time.to_numpy(), m),
-            day=np.full(n * m, day),
-            user_id=np.repeat(user, m),
-            item_id=np.tile(live, n),
-            views=np.tile(state.views[live], n),
-            age_days=np.tile((day - self._created_day[live]).astype(np.float32), n),
-        )
-        candidates = pd.DataFrame(columns, copy=False)
-        scores = scores_of(policy, candidates).reshape(n, m)
+        time = (START + pd.to_timedelta(day * 24 + hour, unit="h").round("s")).to_numpy()
+
+        def rows(of: np.ndarray, column: np.ndarray) -> pd.DataFrame:
+            """One row a candidate: the visits `of`, each with the live videos of its row of `column`."""
+            width, video = column.shape[1], live[column.ravel()]
+            return pd.DataFrame(
+                dict(
+                    request_id=np.repeat(request[of], width),
+                    time=np.repeat(time[of], width),
+                    day=np.full(len(video), day),
+                    user_id=np.repeat(user[of], width),
+                    item_id=video,
+                    views=state.views[video],
+                    age_days=(day - self._created_day[video]).astype(np.float32),
+                )
+            )
+
+        scores = np.empty((n, m))
+        for begin in range(0, n, 100):  # a hundred visits at a time keep the table of candidates small
+            of = np.arange(begin, min(begin + 100, n))
+            scores[of] = scores_of(policy, rows(of, np.tile(np.arange(m), (len(of), 1)))).reshape(len(of), m)
         eligible = ~state.clicked[np.ix_(user, live)] & (state.shown[np.ix_(user, live)] < self.rules.max_showings)
         exploration = getattr(policy, "exploration", self.rules.exploration)
         column, explored, propensity = self._fill_slots(scores, eligible, exploration, day)
-        row = (np.arange(n)[:, None] * m + column).ravel()
-        shown = pd.DataFrame({name: values[row] for name, values in columns.items()})
+        shown = rows(np.arange(n), column)
         shown.insert(5, "position", np.tile(np.arange(1, SLOTS + 1), n))
         shown["explored"] = explored.ravel().astype(np.int8)
         shown["propensity"] = propensity.ravel()
-        luck = generator(self.seed, _OUTCOMES, day).random((6, n, m), dtype=np.float32).reshape(6, -1)
-        served = self._outcomes(shown, luck[:, row])
+        luck = generator(self.seed, _OUTCOMES, day).random((6, n, m), dtype=np.float32)
+        served = self._outcomes(shown, luck[:, np.arange(n)[:, None], column].reshape(6, -1))
         state.record(served)
         return served
 

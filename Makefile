@@ -8,8 +8,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export KERAS_BACKEND := jax
 # Two chapters run at a time: OpenMP threads that wait for a busy core would spin.
 export OMP_NUM_THREADS ?= 1
-# Freed memory goes back to one pool, not to one a thread (glibc).
+# Freed memory goes back to one pool, not to one a thread (glibc) or a library (Arrow).
 export MALLOC_ARENA_MAX ?= 1
+export ARROW_DEFAULT_MEMORY_POOL ?= system
 # A library's progress bar asks for widgets, on every page that imports it; the book shows none.
 export PYTHONWARNINGS := ignore:IProgress not found
 CHAPTER ?=

@@ -1,7 +1,7 @@
 """Start and stop the processes that serve: none of them outlives the one that started it.
 
-    with Service(store="store/", bundles="bundles/") as service:
-        httpx.get(service.url + "/health/ready")
+with Service(store="store/", bundles="bundles/") as service:
+    httpx.get(service.url + "/health/ready")
 """
 
 from __future__ import annotations

@@ -214,8 +214,8 @@ class VideoWorld:
         beliefs = self._beliefs(impressions)
         return beliefs["click"] * beliefs["satisfied"]
 
-    def _outcomes(self, shown: pd.DataFrame, uniform: np.ndarray) -> pd.DataFrame:
-        """Draw what people do with each row. uniform: (6, n), tied to user, day and video, so policies share luck."""
+    def _outcomes(self, shown: pd.DataFrame, uniform: list[np.ndarray]) -> pd.DataFrame:
+        """Draw what people do with each row. uniform: six of shape (n,), tied to user, day and video, so policies share luck."""
         p = self._beliefs(shown)
         length = self.items.length_seconds.to_numpy()[shown.item_id]
         click = uniform[0] < p["click"]
@@ -296,8 +296,8 @@ class VideoWorld:
             )
 
         scores = np.empty((n, m))
-        for begin in range(0, n, 100):  # a hundred visits at a time keep the table of candidates small
-            of = np.arange(begin, min(begin + 100, n))
+        for begin in range(0, n, 50):  # fifty visits at a time keep the table of candidates small
+            of = np.arange(begin, min(begin + 50, n))
             scores[of] = scores_of(policy, rows(of, np.tile(np.arange(m), (len(of), 1)))).reshape(len(of), m)
         eligible = ~state.clicked[np.ix_(user, live)] & (state.shown[np.ix_(user, live)] < self.rules.max_showings)
         exploration = getattr(policy, "exploration", self.rules.exploration)
@@ -306,8 +306,9 @@ class VideoWorld:
         shown.insert(5, "position", np.tile(np.arange(1, SLOTS + 1), n))
         shown["explored"] = explored.ravel().astype(np.int8)
         shown["propensity"] = propensity.ravel()
-        luck = generator(self.seed, _OUTCOMES, day).random((6, n, m), dtype=np.float32)
-        served = self._outcomes(shown, luck[:, np.arange(n)[:, None], column].reshape(6, -1))
+        rng = generator(self.seed, _OUTCOMES, day)
+        luck = [rng.random((n, m), dtype=np.float32)[np.arange(n)[:, None], column].ravel() for _ in range(6)]
+        served = self._outcomes(shown, luck)
         state.record(served)
         return served
 

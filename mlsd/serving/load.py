@@ -21,10 +21,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # imported where it is used: the generator's own process does without it and starts in half the time
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Load:
         tries), status (HTTP; 0: no answer), error, attempts, source, fallback, version (of the answer),
         timing (the Server-Timing header) and, with keep_bodies, body.
         """
+        import pandas as pd
+
         _, errors = self._process.communicate()
         if self._process.returncode != 0:
             raise RuntimeError(f"the load generator failed: {errors.decode()[-2000:]}")
@@ -128,6 +133,8 @@ def summary(result: pd.DataFrame) -> dict[str, float]:
 
 def stages_ms(result: pd.DataFrame) -> pd.DataFrame:
     """The Server-Timing headers as columns, one row an answer that has one, in milliseconds."""
+    import pandas as pd
+
     parsed = [dict(part.split(";dur=") for part in header.split(", ")) for header in result.timing.dropna()]
     return pd.DataFrame(parsed, index=result.timing.dropna().index).astype(float)
 

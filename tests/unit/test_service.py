@@ -513,7 +513,7 @@ def test_the_soak(redis_parts):
 # ---------- processes ----------
 
 
-def test_the_service_ends_with_the_process_that_started_it(parts):
+def test_the_service_ends_with_the_process_that_started_it(parts, tmp_path):
     code = """
         import os, signal, sys
         from mlsd.serving.process import Service
@@ -521,7 +521,8 @@ def test_the_service_ends_with_the_process_that_started_it(parts):
         print(service.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    parent = subprocess.run([sys.executable, "-c", textwrap.dedent(code), parts.address, str(parts.root)], capture_output=True, text=True)
+    command = [sys.executable, "-c", textwrap.dedent(code), parts.address, str(parts.root)]
+    parent = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
     pid = int(parent.stdout)
     eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 10)
 

@@ -73,5 +73,5 @@ def test_solutions_are_folded_and_open(browser, site, chapter):
         solution = view.page.locator("div.solution.dropdown").first
         content = solution.locator("section")
         assert not content.is_visible()
-        solution.locator("button").click()
+        solution.locator("button.toggle-button").click()
         content.wait_for(state="visible")

@@ -38,7 +38,15 @@ VARIABLES = {
 
 @functools.lru_cache(maxsize=1000)
 def _parsed(path: Path, modified_ns: int, size: int) -> ast.Module:
-    return ast.parse(path.read_text())
+    return parse(path.read_text())
+
+
+def parse(source: str) -> ast.Module:
+    """The syntax tree of a program. One that cannot be read leads nowhere; running it will say why."""
+    try:
+        return ast.parse(source)
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
 
 
 def parsed(path: Path) -> ast.Module:
@@ -48,7 +56,10 @@ def parsed(path: Path) -> ast.Module:
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
-    return (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    """The texts that a program uses; not those that only stand there, such as docstrings."""
+    idle = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in idle)
+    return (node.value for node in nodes if isinstance(node.value, str))
 
 
 def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
@@ -91,7 +102,7 @@ def code_of(page: Path) -> list[str]:
 
 def reached(page: Path, root: Path = ROOT) -> tuple[list[Path], set[str]]:
     """The modules that a page's code leads to, and the names of the worlds and data sets that it opens."""
-    tree = ast.parse("\n".join(code_of(page)))
+    tree = parse("\n".join(code_of(page)))
     known = worlds(root)
     names = set(strings(tree)) & known  # also where a name takes a detour: for name in ("ads", "feed"): open_world(name)
     if None in opened(tree):
@@ -106,7 +117,7 @@ def reached(page: Path, root: Path = ROOT) -> tuple[list[Path], set[str]]:
             inside = path.relative_to(root).parent.as_posix().replace("/", ".")
             todo += imported(module, inside)
             if path != root / REGISTRY:
-                todo += [name for text in strings(module) if "\n" not in text for name in LAUNCHED.findall(text)]
+                todo += [name for text in strings(module) for name in LAUNCHED.findall(text)]
             found = {name for name in opened(module) if name in known} - names
             names |= found
             todo += [f"{PACKAGE}.worlds.{name}" for name in found]

@@ -125,6 +125,17 @@ def test_an_exception_is_red_in_the_notebook_suite(book):
     assert "ZeroDivisionError" in done.stdout
 
 
+def test_a_second_execution_that_measures_something_else_is_red(book):
+    break_chapter(book, "Estimate(3, 2.5, 3.5)", "Estimate(3 + __import__('random').random(), 2.5, 3.5)")
+    assert execute(book).returncode == 0
+    shutil.copytree(book / "chapters", book / "_build" / "again")
+    done = run(book, "-m", "pytest", "--nbmake", "--overwrite", "-p", "no:cacheprovider", "_build/again")
+    assert done.returncode == 0, done.stdout
+    done = run(book, "-m", "press.again")
+    assert done.returncode == 1
+    assert "DIFFERS tiny: more_3: 3." in done.stdout and done.stdout.count("DIFFERS") == 1
+
+
 def test_a_dead_kernel_is_red_and_named(book):
     break_chapter(book, "colophon()", "import os\nos._exit(1)")
     done = execute(book)

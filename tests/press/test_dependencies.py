@@ -76,7 +76,8 @@ def test_declared_is_locked():
 # What Windows does not have. Libraries are loaded before it is taken away: they look at the platform for themselves.
 AS_ON_WINDOWS = """
 import importlib, os, pkgutil, signal, sys
-import fastapi, faiss, lightgbm, lmdb, matplotlib.pyplot, nbclient, pandas, psutil, pymilvus, redis, sklearn, sphinx.application, uvicorn, yaml
+import fastapi, faiss, httpx, lightgbm, lmdb, matplotlib.pyplot, nbclient, pandas, psutil, pymilvus, redis, sphinx.application, uvicorn
+import sklearn, yaml
 ABSENT = "fcntl", "grp", "pty", "pwd", "resource", "termios", "uvloop"
 for name in [n for n in sys.modules if n.partition(".")[0] in ABSENT]:
     del sys.modules[name]

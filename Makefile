@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 CHAPTER ?=
+SEEDS ?=
 FLAGS ?=
 PORT ?= 8000
 # Jupyter refuses to start as root unless told; in a container root is all there is.
@@ -18,7 +19,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify preflight tidy platforms lock clean
+.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify solutions preflight tidy platforms lock clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
@@ -26,7 +27,7 @@ data: $(VENV)/installed  ## fetch real data and site assets, pinned by hash
 	python -m mlsd.datasets fetch
 
 book: data  ## execute the chapters that changed and build the site in _build/html
-	python book/execute.py
+	python -m press.execute
 	jupyter-book build . --path-output . -W -n --keep-going --quiet
 
 serve:  ## show the site on http://localhost:8000 (PORT=...)
@@ -39,26 +40,31 @@ test: book  ## every suite but the browser's, and every notebook uncached
 	pytest -n 2 --dist=loadfile tests --ignore=tests/browser
 	$(MAKE) --no-print-directory test-notebooks
 
-test-notebooks: data
-	pytest --nbmake --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider chapters
+test-notebooks: book  ## execute every notebook once more, uncached, and compare its numbers with the book's
+	rm -rf _build/again && cp -r chapters _build/again
+	pytest --nbmake --overwrite --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider _build/again
+	python -m press.again
 
 test-browser: book  ## the site and JupyterLab in headless Chromium
 	pytest tests/browser
 
 test-binder:  ## install what Binder would from the last commit, and run every chapter in it
-	book/try_binder.sh
+	press/binder.sh
 
 bench-serving: data  ## latency and throughput of the service and its stores
 	python -m mlsd.serving.bench
 
-robust: data  ## every claim on five seeds (CHAPTER=name for one, FLAGS=--force for those unchanged)
-	python book/robust.py seeds $(CHAPTER) $(FLAGS)
+robust: data  ## claims and decisions on five seeds, or on SEEDS=11,12 or fresh:3 (CHAPTER=name, FLAGS=--force for those unchanged)
+	SEEDS=$(SEEDS) python -m press.robust $(CHAPTER) $(FLAGS)
 
-falsify: data  ## every claim without the effects it rests on (CHAPTER, FLAGS as above)
-	python book/robust.py effects $(CHAPTER) $(FLAGS)
+falsify: data  ## every claim, broken in each way that it names (CHAPTER, FLAGS as above)
+	python -m press.falsify $(CHAPTER) $(FLAGS)
+
+solutions: data  ## run the code in the solutions of the exercises (CHAPTER=name for one)
+	python -m press.solutions $(CHAPTER)
 
 preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
-	python book/preflight.py
+	python -m press.preflight
 
 tidy: $(VENV)/installed  ## strip outputs (cell ids stay), sort imports, format
 	find chapters -name '*.ipynb' -exec nbstripout --keep-id {} +

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mlsd.metrics import Estimate, Z, mean, ratio
+from mlsd.estimates import Estimate, Z, mean, ratio
 from mlsd.worlds.base import OnlineMetric, Policy, World, scores_of
 
 

@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mlsd import style
-from mlsd.metrics import calibration_ratio, log_loss, ratio
+from mlsd import figures
+from mlsd.estimates import ratio
+from mlsd.metrics import calibration_ratio, log_loss
 
 # ---------- distributions ----------
 
@@ -261,11 +262,11 @@ def _row(monitor: Monitor, today: int) -> dict:
 def _panel(axis: plt.Axes, monitor: Monitor, today: int, days: int) -> None:
     window = (monitor.values.index < today) & (monitor.values.index >= today - days)
     values, alarms = monitor.values[window], monitor.alarms[window]
-    axis.plot(values.index, values, color=style.BLUE, linewidth=1.4)
-    axis.plot(values.index[alarms], values[alarms], "x", color=style.RED, markersize=6, markeredgewidth=2)
+    axis.plot(values.index, values, color=figures.BLUE, linewidth=1.4)
+    axis.plot(values.index[alarms], values[alarms], "x", color=figures.RED, markersize=6, markeredgewidth=2)
     finite = [limit for limit in (monitor.low, monitor.high) if np.isfinite(limit)]
     bottom, top = min([*finite, values.min()]), max([*finite, values.max()])
     low, high = max(monitor.low, bottom - (top - bottom)), min(monitor.high, top + (top - bottom))
-    axis.axhspan(low, high, color=style.GREY, alpha=0.15, linewidth=0)
+    axis.axhspan(low, high, color=figures.GREY, alpha=0.15, linewidth=0)
     axis.set_ylim(bottom - 0.15 * (top - bottom), top + 0.15 * (top - bottom))
-    axis.set_title(monitor.name, fontsize=9.5, fontweight="normal", color=style.RED if len(alarms) and alarms.iloc[-1] else "black")
+    axis.set_title(monitor.name, fontsize=9.5, fontweight="normal", color=figures.RED if len(alarms) and alarms.iloc[-1] else "black")

@@ -19,6 +19,8 @@ from jupyter_client.kernelspec import get_kernel_spec
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+from press import preflight
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "chapters").glob("**/*.ipynb"))
 BIN = Path(sys.executable).parent
@@ -94,6 +96,16 @@ def test_a_kernel_has_its_variables_without_any_from_its_caller():
 def test_the_variables_stand_in_one_place():
     for name in ("Makefile", "README.md", "postBuild", ".ci/run", *(str(page.relative_to(ROOT)) for page in PAGES)):
         assert not re.search("KERAS_BACKEND|MALLOC_ARENA_MAX|ARROW_DEFAULT_MEMORY_POOL", (ROOT / name).read_text()), name
+
+
+def test_preflight_tells_a_kernel_that_is_missing_or_another(tmp_path):
+    assert preflight.kernel().ok
+    assert preflight.kernel(prefix=tmp_path).found == "none named mlsd"
+    other = tmp_path / preflight.KERNEL
+    other.parent.mkdir(parents=True)
+    other.write_text(json.dumps({"env": {"KERAS_BACKEND": "torch"}}))
+    found = preflight.kernel(prefix=tmp_path)
+    assert not found.ok and found.found == "mlsd, with other variables" and "pip install -e ." in found.remedy
 
 
 # ---------- make lab ----------

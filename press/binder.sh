@@ -28,4 +28,4 @@ export HOME=$work PATH=$work/environment/bin:/usr/local/bin:/usr/bin:/bin
 pip install --quiet --disable-pip-version-check --no-cache-dir --requirement requirements.txt
 ./postBuild
 jupyter lab --version > /dev/null
-python book/execute.py --workers 1 --memory-limit 1000
+python -m press.execute --workers 1 --memory-limit 1000

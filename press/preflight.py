@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+from press import ROOT, name_of, pages
+
 MEMORY_GB, CORES = 2.0, 2  # two chapters at a time, of 1 GB at most each
 
 
@@ -70,27 +71,96 @@ def data(folder: Path) -> Result:
     return Result("data", not faults, shown or f"{len(lines)} files as recorded", "make data; git checkout -- data")
 
 
-def memory() -> Result:
-    remedy = f"close other programs until {MEMORY_GB:.0f} GB are free, or run one chapter at a time"
+def group_of(line: str) -> tuple[str, str]:
+    """The controllers and the path of a line of /proc/self/cgroup; no controllers in version 2."""
+    _, controllers, path = line.split(":", 2)
+    return controllers, path
+
+
+def allowance(system: Path = Path("/")) -> float | None:
+    """Bytes that the control groups of this process still allow (version 1 or 2), or None where there is no limit.
+
+    The least of the process's own group and those above it. In a container the path that the kernel names may
+    not be there; what is mounted is then the container's own group.
+    """
+    listed = system / "proc/self/cgroup"
+    free = []
+    for controllers, path in map(group_of, listed.read_text().splitlines() if listed.exists() else []):
+        if controllers == "":
+            root, limit, usage, cache = system / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, limit, usage, cache = (
+                system / "sys/fs/cgroup/memory",
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "total_inactive_file",
+            )
+        else:
+            continue
+        own = root / path.lstrip("/")
+        for group in [own, *own.parents]:
+            if not group.is_relative_to(root):
+                break
+            if (group / limit).exists() and (text := (group / limit).read_text().strip()) != "max":
+                stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                used = int((group / usage).read_text()) - int(stat.get(cache, 0))  # file pages are given back when asked for
+                free.append(int(text) - used)
+    return min(free, default=None)
+
+
+def address_space() -> float | None:
+    """Bytes of address space that this process may take (`ulimit -v`), or None where there is no limit."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def memory(system: Path = Path("/")) -> Result:
+    """What this process may have: of the machine's free memory, of its control groups, of its own limit."""
+    remedy = f"close other programs or raise the limit until {MEMORY_GB:.0f} GB are free, or run one chapter at a time"
     try:
         import psutil
     except ModuleNotFoundError:
         return Result("memory", False, "psutil is not installed", remedy)
-    free = psutil.virtual_memory().available / 1e9
-    return Result("memory", free >= MEMORY_GB, f"{free:.1f} GB free", remedy)
+    limits = {"": psutil.virtual_memory().available, " in its control group": allowance(system), " by ulimit -v": address_space()}
+    free, which = min((limit, which) for which, limit in limits.items() if limit is not None)
+    return Result("memory", free >= MEMORY_GB * 1e9, f"{free / 1e9:.1f} GB free{which}", remedy)
 
 
 def cores() -> Result:
-    """One core is enough, if slow: it is said, and fails nothing."""
-    n = os.cpu_count() or 1
+    """Of those that this process may use. One is enough, if slow: it is said, and fails nothing."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Result("cores", True, f"{n}" + ("" if n >= CORES else ": timings in the book are for two"))
 
 
+KERNEL = Path("share", "jupyter", "kernels", "mlsd", "kernel.json")
+
+
+def variables(prefix: str | Path = sys.prefix) -> dict[str, str]:
+    """What the kernel of the chapters sets, as it is installed in this environment; nothing if it is not."""
+    try:
+        return json.loads(Path(prefix, KERNEL).read_text())["env"]
+    except OSError:
+        return {}
+
+
+def kernel(root: Path = ROOT, prefix: str | Path = sys.prefix) -> Result:
+    """The kernel that the chapters name, against the one of this repository."""
+    same = variables(prefix) == variables(root)
+    found = "mlsd, with its variables" if same else "none named mlsd" if not variables(prefix) else "mlsd, with other variables"
+    return Result("kernel", same, found, "pip install -e . --no-deps")
+
+
 def probe(check: str, program: str, cwd: Path, remedy: str) -> Result:
-    """Run a small program in a fresh Python; what it prints last, or its last line of error, is what was found."""
+    """Run a small program in a fresh Python, with the kernel's variables. Found is what it prints last, or its last line of error."""
     started = time.monotonic()
     try:
-        done = subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=cwd, env=os.environ | variables(), capture_output=True, text=True, timeout=120
+        )
     except subprocess.TimeoutExpired:
         return Result(check, False, "no answer within two minutes", remedy)
     said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
@@ -104,7 +174,7 @@ total = float(keras.ops.sum(keras.ops.matmul(keras.ops.ones((2, 3)), keras.ops.o
 backend = keras.backend.backend()
 assert (backend, total) == ("jax", 12.0), f"expected jax and 12.0, found {backend} and {total}"
 print(f"backend {backend}")"""
-    return probe("Keras", program, root, "export KERAS_BACKEND=jax; pip install -r requirements.txt")
+    return probe("Keras", program, root, "pip install -r requirements.txt && pip install -e . --no-deps")
 
 
 def first_cell(chapter: Path) -> str:
@@ -120,10 +190,9 @@ def first_cell(chapter: Path) -> str:
 
 
 def chapters(root: Path) -> Iterator[Result]:
-    paths = sorted((root / "chapters").glob("*.ipynb"))
     remedy = "see pages/troubleshooting.md (libgomp1 for LightGBM, libomp on macOS)"
     with ThreadPoolExecutor(CORES) as pool:
-        yield from pool.map(lambda path: probe(path.stem, first_cell(path), path.parent, remedy), paths)
+        yield from pool.map(lambda page: probe(name_of(page), first_cell(page), page.parent, remedy), pages(root))
 
 
 def check(root: Path) -> Iterator[Result]:
@@ -132,6 +201,7 @@ def check(root: Path) -> Iterator[Result]:
     yield data(root / "data")
     yield memory()
     yield cores()
+    yield kernel()
     yield keras(root)
     yield from chapters(root)
 

@@ -4,40 +4,80 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
 import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "book"))
-import robust  # noqa: E402
-from cache import MAX_BOOK_SECONDS, MAX_MEMORY_MB, MAX_SECONDS, executed, fingerprint, open_cache, records  # noqa: E402
+from press import ROOT, pages
+from press.cache import MAX_BOOK_SECONDS, MAX_MEMORY_MB, MAX_SECONDS, executed, open_cache
+from press.depends import fingerprint, is_current
+from press.execute import execute_stale
+from press.records import key_of, read_report, records
 
 MADE_FROM_CHAPTERS = ["index", "pages/status"]
 
 
 def parts(root: Path) -> dict[str, str]:
-    """The part of the book that each chapter belongs to, by document name, in the order of the table of contents."""
+    """The part of the book that each chapter or lab belongs to, by document name, in the order of the table of contents."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())
-    return {c["file"]: part["caption"] for part in toc["parts"] for c in part["chapters"] if c["file"].startswith("chapters/")}
+    listed = [(entry, part["caption"]) for part in toc["parts"] for c in part["chapters"] for entry in (c, *c.get("sections", []))]
+    return {entry["file"]: caption for entry, caption in listed if entry["file"].startswith("chapters/")}
 
 
-def chapters(root: Path) -> list[tuple[str, nbformat.NotebookNode]]:
-    """(name, executed notebook) of each chapter that the cache holds."""
+def executed_pages(root: Path) -> list[tuple[str, nbformat.NotebookNode]]:
+    """(name, executed notebook) of each chapter and lab that the cache holds."""
     cache = open_cache(root)
-    found = [(name.removeprefix("chapters/"), executed(root / f"{name}.ipynb", cache)) for name in parts(root)]
+    found = [(name.removeprefix("chapters/"), executed(root / f"{name}.ipynb", cache, root)) for name in parts(root)]
     return [(name, notebook) for name, notebook in found if notebook is not None]
+
+
+class Evidence:
+    """What the reports say of the claims and decisions of this build, by page and key. What they say of other code does not count."""
+
+    def __init__(self, root: Path, found: list[tuple[str, nbformat.NotebookNode]]) -> None:
+        self.notebooks = dict(found)
+        names = ("robust", "robust_fresh", "falsify")
+        self.reports = {name: read_report(root, name) for name in names}
+        self.current = {
+            name: {page for page in self.notebooks if is_current(self.reports[name].get(page), root / f"chapters/{page}.ipynb", root)}
+            for name in names
+        }
+
+    def rows(self, report: str, page: str, kind: str = "claims") -> dict[str, dict]:
+        """What a report has of a page's claims or decisions, by key."""
+        return {row["key"]: row for row in self.reports[report].get(page, {}).get(kind, [])}
+
+    def held(self, report: str, pages: Iterable[str]) -> tuple[int, int]:
+        """Claims x seeds that held, and how many were tried."""
+        values = [held for page in pages for row in self.rows(report, page).values() for held in row["held"].values()]
+        return sum(values), len(values)
+
+    def falsified(self, pages: Iterable[str]) -> int:
+        return sum(row["falsified"] for page in pages for row in self.rows("falsify", page).values())
+
+    def cards(self, pages: Iterable[str]) -> list[dict]:
+        """The decisions of this build, each once, with `chosen` by seed as the robust report has it."""
+        shown = []
+        for page in pages:
+            known = self.rows("robust", page, "decisions") if page in self.current["robust"] else {}
+            for card in records(self.notebooks[page], "decision"):
+                shown.append(dict(card, by_seed=known.get(key_of(card), {}).get("chosen", {}), open=card.get("open", "")))
+        return shown
+
+
+def unanimous(card: dict) -> bool:
+    """Was a decision tried on other seeds, and each chose the same?"""
+    return len(card["by_seed"]) > 1 and len(set(card["by_seed"].values())) == 1
 
 
 def title_of(notebook: nbformat.NotebookNode) -> str:
@@ -59,19 +99,29 @@ class ChapterCards(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
-        found, part_of = chapters(root), parts(root)
-        cards = [self.card(name, part_of[f"chapters/{name}"], notebook) for name, notebook in found]
-        text = f'{self.numbers([notebook for _, notebook in found])}<div class="chapter-cards">{"".join(cards)}</div>'
+        found, part_of = executed_pages(root), parts(root)
+        chapters = [(name, notebook) for name, notebook in found if not name.startswith("labs/")]
+        cards = [self.card(name, part_of[f"chapters/{name}"], notebook) for name, notebook in chapters]
+        text = f'{self.numbers(Evidence(root, found), len(chapters))}<div class="chapter-cards">{"".join(cards)}</div>'
         return [nodes.raw("", text, format="html")]
 
-    def numbers(self, notebooks: list[nbformat.NotebookNode]) -> str:
-        colophons = [colophon for notebook in notebooks for colophon in records(notebook, "colophon")]
+    def numbers(self, evidence: Evidence, n_chapters: int) -> str:
+        colophons = [colophon for notebook in evidence.notebooks.values() for colophon in records(notebook, "colophon")]
+        n_claims = sum(c["claims"] for c in colophons)
+        cards = evidence.cards(evidence.notebooks)
         shown = {
-            "chapters, executed": f"{len(notebooks)}",
-            "claims held": f"{sum(c['held'] for c in colophons)} of {sum(c['claims'] for c in colophons)}",
-            "decisions with a measured flip point": f"{sum(c['decisions'] for c in colophons)}",
-            "to run them all, one after another": f"{sum(c['seconds'] for c in colophons) / 60:.0f} min",
+            "chapters, executed": f"{n_chapters}",
+            "claims held in this build": f"{sum(c['held'] for c in colophons)} of {n_claims}",
         }
+        for report, which in (("robust", "fixed"), ("robust_fresh", "freshly drawn")):
+            n_held, n_tried = evidence.held(report, evidence.current[report])
+            if n_tried:
+                shown[f"claims × {which} seeds held"] = f"{n_held} of {n_tried}"
+        shown["claims shown able to fail"] = f"{evidence.falsified(evidence.current['falsify'])} of {n_claims}"
+        shown["decisions"] = f"{len(cards)}"
+        shown["of them the same on all seeds tried"] = f"{sum(map(unanimous, cards))}"
+        shown["left open"] = f"{sum(bool(card['open']) for card in cards)}"
+        shown["to run them all, one after another"] = f"{sum(c['seconds'] for c in colophons) / 60:.0f} min"
         return '<ul class="numbers">' + "".join(f"<li><strong>{n}</strong> {what}</li>" for what, n in shown.items()) + "</ul>"
 
     def card(self, name: str, part: str, notebook: nbformat.NotebookNode) -> str:
@@ -91,28 +141,26 @@ class ChapterCards(SphinxDirective):
 
 
 class Status(SphinxDirective):
-    """Run time, memory and claims of each chapter in this build, and the last robust and falsify runs."""
+    """Run time, memory and claims of each page in this build, and what the last robust and falsify runs showed."""
 
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
-        found = chapters(root)
-        reports = {}
-        for name in ("robust", "falsify"):
-            path = root / "reports" / f"{name}.json"
-            reports[name] = json.loads(path.read_text()) if path.exists() else {}
-        summary = [self.summary(name, notebook, reports) for name, notebook in found]
+        found = executed_pages(root)
+        evidence = Evidence(root, found)
+        summary = [self.summary(name, notebook, evidence) for name, notebook in found]
         seconds = sum(c["seconds"] for _, n in found for c in records(n, "colophon"))
-        summary.append(self.row("the whole book, one chapter after another", self.measured(seconds, MAX_BOOK_SECONDS, "s"), *[""] * 4))
-        columns = ("chapter", "run time", "peak memory", "claims held", "over five seeds", "without their effects")
+        summary.append(self.row("the whole book, one chapter after another", self.measured(seconds, MAX_BOOK_SECONDS, "s"), *[""] * 6))
+        columns = ("chapter", "run time", "peak memory", "claims held", "on five seeds", "on drawn seeds", "claims falsified", "decisions")
         parts = [table("Chapters", columns, summary)]
         parts.append(
             f"<p>The budget is {MAX_SECONDS} s and {MAX_MEMORY_MB} MB a chapter, and {MAX_BOOK_SECONDS // 60} minutes for the book, on two "
             "quiet cores; what is above its budget is marked. A build runs as many chapters at once as there are cores, "
-            "so run times include waiting for each other.</p>"
+            "so run times include waiting for each other. A claim is falsified if it is red on two seeds of three, "
+            "broken in each way that it names.</p>"
         )
         versions = next((c["versions"] for _, n in found for c in records(n, "colophon")), {})
         parts.append("<p>Built with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".</p>")
-        parts += [self.claims(name, notebook, reports) for name, notebook in found]
+        parts += [self.claims(name, notebook, evidence) for name, notebook in found]
         return [nodes.raw("", "\n".join(parts), format="html")]
 
     @staticmethod
@@ -123,36 +171,50 @@ class Status(SphinxDirective):
     def measured(value: float, budget: float, unit: str) -> str:
         return f"{value:.0f} {unit}" + (f' <strong class="over-budget">above {budget}</strong>' if value > budget else "")
 
-    def summary(self, name: str, notebook: nbformat.NotebookNode, reports: dict) -> str:
+    def summary(self, name: str, notebook: nbformat.NotebookNode, evidence: Evidence) -> str:
         (colophon,) = records(notebook, "colophon")
+        stale = {report: "" if name in current else " (of an earlier version)" for report, current in evidence.current.items()}
         cells = [
             f'<a href="../chapters/{name}.html">{html.escape(title_of(notebook))}</a>',
             self.measured(colophon["seconds"], MAX_SECONDS, "s"),
             self.measured(colophon["peak_memory_mb"], MAX_MEMORY_MB, "MB"),
             f"{colophon['held']} of {colophon['claims']}",
         ]
-        for report, outcome in (("robust", "held"), ("falsify", "red")):
-            entry = reports[report].get(name)
-            if entry is None:
-                cells.append("not run yet")
-                continue
-            values = [value for claim in entry["claims"] for value in claim[outcome].values()]
-            stale = "" if robust.is_current(entry, name) else " (of an earlier version)"
-            words = "hold" if report == "robust" else "go red"
-            cells.append(f"{sum(values)} of {len(values)} {words}{stale}")
+        for report in ("robust", "robust_fresh"):
+            n_held, n_tried = evidence.held(report, [name])
+            cells.append(f"{n_held} of {n_tried} hold{stale[report]}" if n_tried else "not run yet")
+        known = evidence.rows("falsify", name)
+        cells.append(f"{evidence.falsified([name])} of {len(known)}{stale['falsify']}" if known else "not run yet")
+        cards = evidence.cards([name])
+        n_open = sum(bool(card["open"]) for card in cards)
+        cells.append(f"{len(cards)}, {sum(map(unanimous, cards))} the same on all seeds" + (f", {n_open} open" if n_open else ""))
         return self.row(*cells)
 
-    def claims(self, name: str, notebook: nbformat.NotebookNode, reports: dict) -> str:
-        over_seeds = {c["sentence"]: c["held"] for c in reports["robust"].get(name, {}).get("claims", [])}
-        without = {c["sentence"]: c["red"] for c in reports["falsify"].get(name, {}).get("claims", [])}
+    def claims(self, name: str, notebook: nbformat.NotebookNode, evidence: Evidence) -> str:
+        fixed, fresh, broken = (evidence.rows(report, name) for report in ("robust", "robust_fresh", "falsify"))
         rows = []
-        for claim in records(notebook, "claim"):
-            seeds = ", ".join(f"{seed} {'✓' if held else '✗'}" for seed, held in over_seeds.get(claim["sentence"], {}).items())
-            red = ", ".join(f"{effect}: {'red' if gone else 'green'}" for effect, gone in without.get(claim["sentence"], {}).items())
-            rows.append(self.row(html.escape(claim["sentence"]), seeds, html.escape(red)))
+        for key, claim in {key_of(claim): claim for claim in records(notebook, "claim")}.items():
+            held = fixed.get(key, {}).get("held", {}) | fresh.get(key, {}).get("held", {})
+            ways = []
+            for way in broken.get(key, {}).get("ways", []):
+                ways.append(f"{html.escape(way['way'])}: red on {sum(way['red'].values())} of {len(way['red'])}")
+            seeds = ", ".join(f"{seed} {'✓' if h else '✗'}" for seed, h in held.items())
+            rows.append(self.row(html.escape(claim["sentence"]), seeds, "<br>".join(ways)))
         label = html.escape(title_of(notebook))
-        region = table(f"Claims of {label}", ("claim", "seed: held?", "without the effect"), rows)
-        return f'<details class="claims"><summary>{label}: every claim</summary>{region}</details>'
+        regions = [table(f"Claims of {label}", ("claim", "seed: held?", "broken on purpose"), rows)]
+        cards = [
+            self.row(
+                html.escape(card["question"]),
+                html.escape(str(card["chosen"])),
+                html.escape(", ".join(f"{seed} {choice}" for seed, choice in card["by_seed"].items())),
+                html.escape(card["open"]),
+            )
+            for card in evidence.cards([name])
+        ]
+        if cards:
+            regions.append(table(f"Decisions of {label}", ("decision", "chosen", "seed: choice", "open"), cards))
+        summary = f"{label}: every claim" + (" and decision" if cards else "")
+        return f'<details class="claims"><summary>{summary}</summary>{"".join(regions)}</details>'
 
 
 class Mermaid(SphinxDirective):
@@ -200,16 +262,24 @@ def know_the_repository(app: Sphinx, config) -> None:
         config.html_theme_options.pop("launch_buttons", None)
 
 
+def execute_what_is_stale(app: Sphinx) -> None:
+    """Here too, for those who build without make: in parallel, and by the one notion of stale. A page that fails stops the build."""
+    root = Path(app.srcdir)
+    cache = open_cache(root)
+    if any(executed(page, cache, root) is None for page in pages(root)) and (failed := execute_stale(root)):
+        raise SphinxError(f"these pages failed: {', '.join(failed)}")
+
+
 def outdated(app: Sphinx, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
-    """Chapters whose inputs changed are read again although their text did not; so are the pages made from them."""
-    now = fingerprint(Path(app.srcdir))
+    """Pages that were executed anew are read again although their text is as it was; so are the pages made from them."""
+    root = Path(app.srcdir)
+    before = getattr(env, "press_fingerprints", {})
+    env.press_fingerprints = {page.relative_to(root).with_suffix("").as_posix(): fingerprint(page, root) for page in pages(root)}
     touched = added | changed | removed
-    if getattr(env, "mlsd_fingerprint", None) != now:
-        env.mlsd_fingerprint = now
-        touched |= {name for name in env.all_docs if name.startswith("chapters/")}
-    reports = [p.read_text() for p in sorted(Path(app.srcdir, "reports").glob("*.json"))]
-    if any(name.startswith("chapters/") for name in touched) or getattr(env, "mlsd_reports", None) != reports:
-        env.mlsd_reports = reports
+    touched |= {name for name, now in env.press_fingerprints.items() if name in env.all_docs and before.get(name) != now}
+    reports = [p.read_text() for p in sorted(root.glob("reports/*.json"))]
+    if any(name.startswith("chapters/") for name in touched) or getattr(env, "press_reports", None) != reports:
+        env.press_reports = reports
         touched |= set(MADE_FROM_CHAPTERS) & set(env.all_docs)
     return sorted(touched - added - removed)
 
@@ -272,11 +342,11 @@ def forget_a_failed_build(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict:
-    open_cache(Path(app.srcdir))
     app.add_directive("chapter-cards", ChapterCards)
     app.add_directive("status", Status)
     app.add_directive("mermaid", Mermaid)
     app.connect("config-inited", know_the_repository)
+    app.connect("builder-inited", execute_what_is_stale)
     app.connect("env-get-outdated", outdated)
     app.connect("env-before-read-docs", chapters_first)
     app.connect("build-finished", copy_assets)

@@ -33,7 +33,7 @@ SOURCES = {
 }
 STALL_SECONDS = 15  # a package index that sends nothing for so long is asked again, twice
 FETCH_SECONDS = 900  # and a fetch that takes longer than this is given up
-FETCH_BYTES = 250_000_000  # wheels and their unpacked files together, with room to spare
+FETCH_BYTES = 150_000_000  # wheels and their unpacked files together, with room to spare
 
 # Runs a command for so many seconds at most, and ends it when its parent, who holds the other end of its standard input, is gone.
 WITH_ITS_PARENT = """

@@ -24,10 +24,11 @@ MAX_SECONDS, MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 1000, 600
 
 
 def failed_claims(notebook: nbformat.NotebookNode) -> list[str]:
-    """Claims that did not hold, unless MLSD_CLAIMS=record asks to show them; also those that a cell has caught."""
+    """Claims that did not hold and decisions that were refuted, also where a cell caught it; none where MLSD_CLAIMS=record is set."""
     if os.environ.get("MLSD_CLAIMS") == "record":
         return []
-    return [key_of(claim) for claim in records(notebook, "claim") if not claim["held"]]
+    refuted = [card for card in records(notebook, "decision") if card.get("faults")]
+    return [key_of(record) for record in [claim for claim in records(notebook, "claim") if not claim["held"]] + refuted]
 
 
 def open_cache(root: Path = ROOT):

@@ -15,10 +15,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-import nbformat
+from typing import NamedTuple
 
 from press import ROOT
 
@@ -30,38 +29,52 @@ LAUNCHED = re.compile(r"(?:^|-m )(mlsd(?:\.\w+)+)")
 VARIABLES: dict[str, str] = json.loads((ROOT / "share/jupyter/kernels/mlsd/kernel.json").read_text())["env"]
 
 
-@functools.lru_cache(maxsize=1000)
-def _parsed(path: Path, modified_ns: int, size: int) -> ast.Module:
-    return ast.parse(path.read_text())
+class Names(NamedTuple):
+    """What a program names: what it imports, modules in its strings, what it opens (None: not written out), all its strings."""
+
+    imported: tuple[str, ...]
+    launched: tuple[str, ...]
+    opened: tuple[str | None, ...]
+    strings: frozenset[str]
 
 
-def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a module, read again when the file has changed."""
-    stat = path.stat()
-    return _parsed(path, stat.st_mtime_ns, stat.st_size)
-
-
-def strings(tree: ast.AST) -> Iterator[str]:
-    return (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-
-
-def imported(tree: ast.AST, package: str = "") -> Iterator[str]:
-    """Dotted names that a program imports; `package` is where its relative imports start."""
-    for node in ast.walk(tree):
+def names_in(source: str, package: str = "") -> Names:
+    """Read a program; `package` is where its relative imports start. One that cannot be read names nothing: running it will say why."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return Names((), (), (), frozenset())
+    imported: list[str] = []
+    opened: list[str | None] = []
+    nodes = list(ast.walk(tree))
+    idle = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+    texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in idle]
+    for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            imported += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)  # a module, or a name in one
+            imported += [base, *(f"{base}.{alias.name}" for alias in node.names)]  # a module, or a name in one
+        elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in OPENERS:
+            opened.append(node.args[0].value if isinstance(node.args[0], ast.Constant) else None)
+    launched = [name for text in texts for name in LAUNCHED.findall(text)]
+    return Names(tuple(imported), tuple(launched), tuple(opened), frozenset(texts))
 
 
-def opened(tree: ast.AST) -> Iterator[str | None]:
-    """What open_world, load and real are called with: a name, or None where it is not written out."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in OPENERS:
-            yield node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+def _unchanged(path: Path) -> tuple[Path, int, int]:
+    stat = path.stat()
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+@functools.lru_cache(maxsize=1000)
+def _names_of(path: Path, modified_ns: int, size: int, package: str) -> Names:
+    return names_in(path.read_text(), package)
+
+
+@functools.lru_cache(maxsize=1000)
+def _hash_of(path: Path, modified_ns: int, size: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def files_of(name: str, root: Path) -> list[Path]:
@@ -80,30 +93,39 @@ def worlds(root: Path) -> set[str]:
 
 def code_of(page: Path) -> list[str]:
     """The sources of a page's code cells."""
-    return [cell.source for cell in nbformat.read(page, as_version=4).cells if cell.cell_type == "code"]
+    return list(_code_of(*_unchanged(page)))
+
+
+@functools.lru_cache(maxsize=1000)
+def _code_of(page: Path, modified_ns: int, size: int) -> tuple[str, ...]:
+    cells = json.loads(page.read_text())["cells"]  # nbformat would validate it each time
+    return tuple("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+@functools.lru_cache(maxsize=1000)
+def _names_of_page(page: Path, modified_ns: int, size: int) -> Names:
+    return names_in("\n".join(code_of(page)))
 
 
 def reached(page: Path, root: Path = ROOT) -> tuple[list[Path], set[str]]:
     """The modules that a page's code leads to, and the names of the worlds and data sets that it opens."""
-    tree = ast.parse("\n".join(code_of(page)))
+    page_names = _names_of_page(*_unchanged(page))
     known = worlds(root)
-    names = set(strings(tree)) & known  # also where a name takes a detour: for name in ("ads", "feed"): open_world(name)
-    if None in opened(tree):
+    names = page_names.strings & known  # also where a name takes a detour: for name in ("ads", "feed"): open_world(name)
+    if None in page_names.opened:
         names = known
-    todo = [*imported(tree), *(name for text in strings(tree) for name in LAUNCHED.findall(text))]
-    todo += [f"{PACKAGE}.worlds.{name}" for name in names]
+    todo = [*page_names.imported, *page_names.launched, *(f"{PACKAGE}.worlds.{name}" for name in names)]
     files: set[Path] = set()
     while todo:
         for path in set(files_of(todo.pop(), root)) - files:
             files.add(path)
-            module = parsed(path)
-            inside = path.relative_to(root).parent.as_posix().replace("/", ".")
-            todo += imported(module, inside)
+            found = _names_of(*_unchanged(path), path.relative_to(root).parent.as_posix().replace("/", "."))
+            todo += found.imported
             if path != root / REGISTRY:
-                todo += [name for text in strings(module) if "\n" not in text for name in LAUNCHED.findall(text)]
-            found = {name for name in opened(module) if name in known} - names
-            names |= found
-            todo += [f"{PACKAGE}.worlds.{name}" for name in found]
+                todo += found.launched
+            opened = {name for name in found.opened if name in known} - names
+            names |= opened
+            todo += [f"{PACKAGE}.worlds.{name}" for name in opened]
     names |= {path.stem for path in files if path.parent == root / "mlsd/worlds"} & known
     return sorted(files), names
 
@@ -127,7 +149,7 @@ def fingerprint(page: Path, root: Path = ROOT, variables: Mapping[str, str] = os
     files, checksums = data_of(names, root)
     digest = hashlib.sha256(json.dumps([code_of(page), checksums, sys.version_info[:2], environment(variables)]).encode())
     for path in [root / "requirements.txt", *modules, *files]:
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + _hash_of(*_unchanged(path)))
     return digest.hexdigest()
 
 

@@ -102,7 +102,7 @@ def allowance(system: Path = Path("/")) -> float | None:
             if not group.is_relative_to(root):
                 break
             if (group / limit).exists() and (text := (group / limit).read_text().strip()) != "max":
-                stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                stat = dict(line.split(maxsplit=1) for line in (group / "memory.stat").read_text().splitlines())
                 used = int((group / usage).read_text()) - int(stat.get(cache, 0))  # file pages are given back when asked for
                 free.append(int(text) - used)
     return min(free, default=None)

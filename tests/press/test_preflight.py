@@ -1,6 +1,7 @@
 """Preflight says what is missing on a machine, and what to do about it."""
 
 import hashlib
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from tiny_chapter import tiny_chapter
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "book"))
-import preflight  # noqa: E402
+from press import ROOT, preflight
 
 
 @pytest.fixture
@@ -76,6 +75,71 @@ def test_too_little_memory(monkeypatch):
     assert not preflight.memory().ok
 
 
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(str(text))
+
+
+V2 = "sys/fs/cgroup/book.slice"
+V1 = "sys/fs/cgroup/memory"
+GROUPS = {
+    "version 2, its own limit": {
+        "proc/self/cgroup": "0::/book.slice/kernel.scope\n",
+        f"{V2}/kernel.scope/memory.max": 1_400_000_000,
+        f"{V2}/kernel.scope/memory.current": 900_000_000,
+        f"{V2}/kernel.scope/memory.stat": "anon 1\ninactive_file 500000000",
+        f"{V2}/memory.max": "max",
+        f"{V2}/memory.current": 1,
+        f"{V2}/memory.stat": "inactive_file 0",
+    },
+    "version 2, the limit of the group above": {
+        "proc/self/cgroup": "0::/book.slice/kernel.scope\n",
+        f"{V2}/kernel.scope/memory.max": 9_000_000_000,
+        f"{V2}/kernel.scope/memory.current": 100_000_000,
+        f"{V2}/kernel.scope/memory.stat": "inactive_file 0",
+        f"{V2}/memory.max": 1_500_000_000,
+        f"{V2}/memory.current": 500_000_000,
+        f"{V2}/memory.stat": "inactive_file 0",
+    },
+    "version 1, in a container that sees its group as the root": {
+        "proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/docker/0123\n0::/\n",
+        f"{V1}/memory.limit_in_bytes": 1_400_000_000,
+        f"{V1}/memory.usage_in_bytes": 600_000_000,
+        f"{V1}/memory.stat": "cache 1\ntotal_inactive_file 200000000",
+    },
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_memory_is_what_the_control_group_allows(tmp_path, name):
+    write(tmp_path, GROUPS[name])
+    assert preflight.allowance(tmp_path) == 1_000_000_000
+    result = preflight.memory(tmp_path)
+    assert not result.ok
+    assert result.found == "1.0 GB free in its control group"
+
+
+@pytest.mark.parametrize(
+    "files", [{}, {"proc/self/cgroup": "0::/\n"}, {"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "max"}]
+)
+def test_no_limit_is_no_fault(tmp_path, files):
+    write(tmp_path, files)
+    assert preflight.allowance(tmp_path) is None
+
+
+def test_memory_is_what_ulimit_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1_400_000_000, resource.RLIM_INFINITY))
+    result = preflight.memory(tmp_path)
+    assert not result.ok
+    assert result.found == "1.4 GB free by ulimit -v"
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(preflight.os, "sched_getaffinity", lambda pid: {3}, raising=False)
+    assert preflight.cores() == ("cores", True, "1: timings in the book are for two", "")
+
+
 def test_another_backend_of_keras(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
     result = preflight.keras(ROOT)
@@ -113,15 +177,14 @@ def test_a_chapter_is_tried_with_its_imports_and_its_log_and_no_more(tmp_path):
 
 
 def run(root: Path) -> subprocess.CompletedProcess:
-    program = (
-        f"import sys, pathlib; sys.path.insert(0, {str(ROOT / 'book')!r}); import preflight; "
-        f"preflight.ROOT = pathlib.Path({str(root)!r}); sys.exit(preflight.main())"
-    )
+    program = f"import sys, pathlib; from press import preflight; preflight.ROOT = pathlib.Path({str(root)!r}); sys.exit(preflight.main())"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 
 def test_the_report_and_its_exit_code(tmp_path, data, lock, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):  # a proxy that is dead: nothing asks it
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
     lock("numpy>=1")
     (tmp_path / "chapters").mkdir()
     nbformat.write(tiny_chapter(), tmp_path / "chapters" / "tiny.ipynb")

@@ -14,10 +14,8 @@ import pytest
 from tiny_chapter import cell_holding, tiny_chapter
 
 import pages
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "_ext"))
-import book as extension  # noqa: E402
+from press import ROOT
+from press import site as extension
 
 INDEX = "# Tiny book\n\n```{chapter-cards}\n```\n\nSee [the chapter](chapters/tiny.ipynb).\n"
 TOC = """format: jb-book
@@ -31,7 +29,7 @@ parts:
 
 
 def write_book(root: Path) -> None:
-    for folder in ("_ext", "_static", "book", "mlsd"):
+    for folder in ("_static", "press", "mlsd"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("data", "chapters", "pages"):
         (root / folder).mkdir()
@@ -50,8 +48,8 @@ def run(root: Path, *command: str, **variables: str) -> subprocess.CompletedProc
     return subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def execute(root: Path, *options: str) -> subprocess.CompletedProcess:
-    return run(root, "book/execute.py", *options)
+def execute(root: Path, *options: str, **variables: str) -> subprocess.CompletedProcess:
+    return run(root, "-m", "press.execute", *options, **variables)
 
 
 def build(root: Path, **variables: str) -> subprocess.CompletedProcess:
@@ -105,7 +103,7 @@ def test_unchanged_it_executes_nothing(book):
 
 
 def test_a_failing_claim_is_red_both_ways(book):
-    break_chapter(book, 'claim("1 is more than zero", Estimate(1, 0.5, 1.5)', 'claim("1 is more than zero", Estimate(1, -0.5, 1.5)')
+    break_chapter(book, *FAILING)
     done = execute(book)
     assert done.returncode == 1
     assert "ClaimFailed" in done.stdout
@@ -173,10 +171,42 @@ def test_a_broken_page_is_noticed(built, tmp_path, rule, before, after):
     assert list(rule(site, page))
 
 
-@pytest.mark.parametrize("changed", ["mlsd/metrics.py", "requirements.txt", "data/log.csv"])
-def test_a_change_of_what_a_chapter_depends_on_executes_it_again(book, changed):
+@pytest.mark.parametrize(("changed", "n"), [("mlsd/estimates.py", 1), ("requirements.txt", 1), ("mlsd/worlds/ads.py", 0)])
+def test_a_chapter_is_executed_again_when_what_it_depends_on_changes(book, changed, n):
     path = book / changed
-    path.write_text((path.read_text() if path.exists() else "") + "\n# changed\n")
+    path.write_text(path.read_text() + "\n# changed\n")
+    assert f"executing {n}" in execute(book).stdout
+
+
+def test_only_the_page_that_is_stale_is_executed(book):
+    other = tiny_chapter()
+    cell_holding(other, "colophon()").source = "from mlsd.worlds import ads\ncolophon()"
+    nbformat.write(other, book / "chapters" / "other.ipynb")
+    assert "executing 1" in execute(book).stdout
+    edit(book / "mlsd" / "worlds" / "ads.py", "from __future__", "# changed\nfrom __future__")
+    done = execute(book)
+    assert "executing 1" in done.stdout and "other" in done.stdout and "tiny" not in done.stdout
+    assert "executing 0" in execute(book).stdout
+
+
+FAILING = ('claim("1 is more than zero", Estimate(1, 0.5, 1.5)', 'claim("1 is more than zero", Estimate(1, -0.5, 1.5)')
+
+
+def test_a_claim_that_failed_while_recording_is_red_without(book):
+    """As the troubleshooting page has it, to see the page; the run after that must not take it for good."""
+    break_chapter(book, *FAILING)
+    assert execute(book, MLSD_CLAIMS="record").returncode == 0
+    assert build(book, MLSD_CLAIMS="record").returncode == 0
+    assert "Claim failed" in (book / "_build" / "html" / "chapters" / "tiny.html").read_text()
+    assert execute(book).returncode == 1
+    assert build(book).returncode != 0
+
+
+def test_a_failed_claim_that_the_page_swallows_is_red(book):
+    break_chapter(book, FAILING[0], "import contextlib\nwith contextlib.suppress(AssertionError):\n    " + FAILING[1])
+    done = execute(book)
+    assert done.returncode == 1
+    assert "more_1" in done.stdout
     assert "executing 1" in execute(book).stdout
 
 
@@ -194,19 +224,17 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_an_unchanged_book_is_built_in_ten_seconds(book):
-    before = processor_seconds()
-    assert execute(book).returncode == 0
-    assert build(book).returncode == 0
-    assert processor_seconds() - before < 10
-
-
-def test_prose_is_edited_without_executing_in_fifteen_seconds(book):
-    break_chapter(book, "Design something small.", "Design something smaller.")
+def test_an_unchanged_book_executes_nothing_and_is_built_in_seconds(book):
     before = processor_seconds()
     assert "executing 0" in execute(book).stdout
     assert build(book).returncode == 0
-    assert processor_seconds() - before < 15
+    assert processor_seconds() - before < 30  # measured 6: a bound for a machine that is slow and busy
+
+
+def test_prose_is_edited_without_executing(book):
+    break_chapter(book, "Design something small.", "Design something smaller.")
+    assert "executing 0" in execute(book).stdout
+    assert build(book).returncode == 0
     assert "something smaller" in (book / "_build" / "html" / "chapters" / "tiny.html").read_text()
 
 
@@ -216,23 +244,55 @@ def test_cards_and_status_follow_the_chapter(book):
     assert "Is it so?" in (book / "_build" / "html" / "index.html").read_text()
 
 
+def write_reports(root: Path, made_with: str) -> None:
+    """Fake reports: one claim that fails on a seed, one that stays green when it is broken, a decision that changes once."""
+    keys = [f"more_{i}" for i in range(1, 7)]
+    held = [dict(key=k, sentence=k, held={"7": True, "1": k != "more_1"}) for k in keys]
+    choice = [dict(key="size", question="?", open="", chosen={"7": "small", "1": "large"})]
+    ways = [[dict(way="without position_bias", red={"7": k != "more_2", "1": k != "more_2"}, shown={})] for k in keys]
+    broken = [dict(key=k, sentence=k, falsified=k != "more_2", ways=w) for k, w in zip(keys, ways, strict=True)]
+    (root / "reports").mkdir()
+    for name, entry in {
+        "robust": dict(claims=held, decisions=choice),
+        "robust_fresh": dict(claims=[dict(claim, held={"311": True}) for claim in held], decisions=[]),
+        "falsify": dict(claims=broken, faults=[]),
+    }.items():
+        (root / "reports" / f"{name}.json").write_text(json.dumps(dict(tiny=dict(fingerprint=made_with, **entry))))
+
+
+def article(root: Path, page: str) -> str:
+    return " ".join(pages.soup(root / "_build" / "html" / page).select_one("article").get_text(" ").split())
+
+
 def test_the_status_page_shows_the_reports_and_what_is_above_its_budget(book):
-    """Fake reports: one claim that fails on a seed, one that stays green without its effect, both of an earlier version."""
-    claims = [f"{i} is more than zero" for i in range(1, 7)]
-    robust = [dict(sentence=c, held={"7": True, "1": c != claims[0]}) for c in claims]
-    falsify = [dict(sentence=c, red={"position_bias": c != claims[1]}) for c in claims[:2]]
-    (book / "reports").mkdir()
-    for name, rows in (("robust", robust), ("falsify", falsify)):
-        entry = dict(fingerprint="of an earlier version", modules=[], claims=rows, errors={})
-        (book / "reports" / f"{name}.json").write_text(json.dumps(dict(tiny=entry)))
-    edit(book / "book" / "cache.py", "MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 1000, 600", "MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 50, 600")
+    write_reports(book, "of an earlier version")
+    edit(book / "press" / "cache.py", "MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 1000, 600", "MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 50, 600")
     assert build(book).returncode == 0
-    text = pages.soup(book / "_build" / "html" / "pages" / "status.html").select_one("article").get_text(" ")
+    text = article(book, "pages/status.html")
     assert "11 of 12 hold (of an earlier version)" in text
-    assert "1 of 2 go red (of an earlier version)" in text
-    assert "1 ✗" in text
-    assert "position_bias: green" in text
-    assert re.search(r"\d+ MB\s+above 50", text)
+    assert "6 of 6 hold (of an earlier version)" in text
+    assert "5 of 6 (of an earlier version)" in text
+    assert "7 ✓, 1 ✗, 311 ✓" in text
+    assert "without position_bias: red on 0 of 2" in text
+    assert re.search(r"\d+ MB above 50", text)
+    assert "0 of 6 claims shown able to fail" in article(book, "index.html"), "what was shown of other code is not shown of this"
+
+
+def test_the_landing_page_tells_what_the_reports_say_of_this_build(book):
+    now = run(book, "-c", "from press import *; from press.depends import *; print(fingerprint(pages()[0], variables=as_published()))")
+    write_reports(book, now.stdout.strip())
+    assert build(book).returncode == 0
+    text = article(book, "index.html")
+    for told in (
+        "6 of 6 claims held in this build",
+        "11 of 12 claims × fixed seeds held",
+        "6 of 6 claims × freshly drawn seeds held",
+        "5 of 6 claims shown able to fail",
+        "1 decisions",
+        "0 of them the same on all seeds tried",
+        "0 left open",
+    ):
+        assert told in text, told
 
 
 @pytest.mark.parametrize(

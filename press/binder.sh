@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Do the Binder files give an environment in which every chapter runs, in the memory that Binder lends?
 # Does what Binder does with the last commit, in a folder of its own: runtime.txt, apt.txt, requirements.txt,
-# postBuild, and start; then executes each chapter. Needs the network; root, or the packages of apt.txt.
+# and postBuild; then executes each chapter. Needs the network; root, or the packages of apt.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -28,4 +28,4 @@ export HOME=$work PATH=$work/environment/bin:/usr/local/bin:/usr/bin:/bin
 pip install --quiet --disable-pip-version-check --no-cache-dir --requirement requirements.txt
 ./postBuild
 jupyter lab --version > /dev/null
-./start python -m press.execute --workers 1 --memory-limit 1000
+python -m press.execute --workers 1 --memory-limit 1000

@@ -34,7 +34,7 @@ OPTIONAL = "13. On real data"
 OWN = range(3, 8)  # the numbers of the sections that a production chapter names itself
 LAB_SECTIONS = ["Predict", "Change", "Discuss"]
 QUOTED = "quoted"  # the tag of a lab's cell that is a chapter's, which its metadata name: mlsd.from
-KERNEL = "python3"
+KERNEL = "mlsd"  # share/jupyter: it carries the variables that a page needs
 
 # name -> (least, most) of what `measures` measures in a page. See DEBTS in tests/chapters/test_contract.py.
 CHAPTER_BOUNDS = {
@@ -133,7 +133,7 @@ def notebook_format(notebook: NotebookNode) -> Iterator[str]:
 def stripped(notebook: NotebookNode) -> Iterator[str]:
     for cell in code(notebook):
         if cell.outputs or cell.execution_count is not None:
-            yield f"outputs are committed, strip them with nbstripout: {short(cell)}"
+            yield f"outputs are committed, strip them with `make tidy`: {short(cell)}"
 
 
 def lines_of(cell: NotebookNode) -> list[str]:

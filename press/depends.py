@@ -25,14 +25,8 @@ PACKAGE = "mlsd"
 REGISTRY = "mlsd/worlds/__init__.py"  # names every world in a string; a page depends on those that it opens
 OPENERS = {"open_world", "worlds.open_world", "load", "real", "datasets.load", "datasets.real"}
 LAUNCHED = re.compile(r"(?:^|-m )(mlsd(?:\.\w+)+)")
-# How the book is run; a variable that is not set has its value from here, in each kernel that press starts.
-VARIABLES = {
-    "KERAS_BACKEND": "jax",
-    "OMP_NUM_THREADS": "1",  # two chapters run at a time: OpenMP threads that wait for a busy core would spin
-    "MALLOC_ARENA_MAX": "1",  # freed memory goes back to one pool, not to one a thread (glibc) or a library (Arrow)
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "PYTHONWARNINGS": "ignore:IProgress not found",  # of a progress bar that asks for widgets; the book shows none
-}
+# The variables of the kernel that every page names. Jupyter sets them, whatever its caller has.
+VARIABLES: dict[str, str] = json.loads((ROOT / "share/jupyter/kernels/mlsd/kernel.json").read_text())["env"]
 
 
 class Names(NamedTuple):
@@ -146,8 +140,7 @@ def data_of(names: set[str], root: Path) -> tuple[list[Path], list[str]]:
 
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables that a page's numbers may hang on."""
-    kept = {name: variables.get(name, VARIABLES[name]) for name in ("KERAS_BACKEND", "OMP_NUM_THREADS")}
-    return kept | {name: value for name, value in sorted(variables.items()) if name.startswith("MLSD_")}
+    return VARIABLES | {name: value for name, value in sorted(variables.items()) if name.startswith("MLSD_")}
 
 
 def fingerprint(page: Path, root: Path = ROOT, variables: Mapping[str, str] = os.environ) -> str:

@@ -12,7 +12,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
-from press.depends import VARIABLES
 from press.records import of_cell
 
 TIMEOUT_S = 900
@@ -30,7 +29,7 @@ def execute(page: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
     notebook = nbformat.read(page, as_version=4)
     error = None
     try:
-        client_of(notebook, page.parent).execute(env=VARIABLES | os.environ)
+        client_of(notebook, page.parent).execute()
     except CellExecutionError as caught:
         error = str(caught)
     except Exception as caught:  # a kernel that died, ran out of time or never started fails its page, not the others
@@ -56,7 +55,7 @@ class Kernel:
     def __init__(self, page: Path, variables: Mapping[str, str] = os.environ, **more: str) -> None:
         metadata = nbformat.read(page, as_version=4).metadata
         self._client = client_of(new_notebook(cells=[new_code_cell()], metadata=metadata), page.parent)
-        self._variables = VARIABLES | variables | more
+        self._variables = variables | more
 
     def __enter__(self) -> Kernel:
         self._running = self._client.setup_kernel(env=self._variables)

@@ -136,11 +136,31 @@ def cores() -> Result:
     return Result("cores", True, f"{n}" + ("" if n >= CORES else ": timings in the book are for two"))
 
 
+KERNEL = Path("share", "jupyter", "kernels", "mlsd", "kernel.json")
+
+
+def variables(prefix: str | Path = sys.prefix) -> dict[str, str]:
+    """What the kernel of the chapters sets, as it is installed in this environment; nothing if it is not."""
+    try:
+        return json.loads(Path(prefix, KERNEL).read_text())["env"]
+    except OSError:
+        return {}
+
+
+def kernel(root: Path = ROOT, prefix: str | Path = sys.prefix) -> Result:
+    """The kernel that the chapters name, against the one of this repository."""
+    same = variables(prefix) == variables(root)
+    found = "mlsd, with its variables" if same else "none named mlsd" if not variables(prefix) else "mlsd, with other variables"
+    return Result("kernel", same, found, "pip install -e . --no-deps")
+
+
 def probe(check: str, program: str, cwd: Path, remedy: str) -> Result:
-    """Run a small program in a fresh Python; what it prints last, or its last line of error, is what was found."""
+    """Run a small program in a fresh Python, with the kernel's variables. Found is what it prints last, or its last line of error."""
     started = time.monotonic()
     try:
-        done = subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=cwd, env=os.environ | variables(), capture_output=True, text=True, timeout=120
+        )
     except subprocess.TimeoutExpired:
         return Result(check, False, "no answer within two minutes", remedy)
     said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
@@ -154,7 +174,7 @@ total = float(keras.ops.sum(keras.ops.matmul(keras.ops.ones((2, 3)), keras.ops.o
 backend = keras.backend.backend()
 assert (backend, total) == ("jax", 12.0), f"expected jax and 12.0, found {backend} and {total}"
 print(f"backend {backend}")"""
-    return probe("Keras", program, root, "export KERAS_BACKEND=jax; pip install -r requirements.txt")
+    return probe("Keras", program, root, "pip install -r requirements.txt && pip install -e . --no-deps")
 
 
 def first_cell(chapter: Path) -> str:
@@ -181,6 +201,7 @@ def check(root: Path) -> Iterator[Result]:
     yield data(root / "data")
     yield memory()
     yield cores()
+    yield kernel()
     yield keras(root)
     yield from chapters(root)
 

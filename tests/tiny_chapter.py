@@ -101,7 +101,7 @@ def tiny_lab() -> nbformat.NotebookNode:
 
 
 def _notebook(kind: str, cells: list) -> nbformat.NotebookNode:
-    kernel = dict(name="python3", display_name="Python 3", language="python")
+    kernel = dict(name="mlsd", display_name="Python 3 (ML system design)", language="python")
     return new_notebook(cells=cells, metadata=dict(kernelspec=kernel, mlsd=dict(kind=kind)))
 
 

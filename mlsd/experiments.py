@@ -15,8 +15,6 @@ from scipy import stats
 from mlsd.metrics import Estimate, Z
 from mlsd.worlds.base import OnlineMetric, Policy, World, scores_of
 
-ARMS = ("log_control", "log_treatment")
-
 
 def in_treatment(user_id: np.ndarray, share: float, name: str) -> np.ndarray:
     """Assign users to treatment by hash: same user and name of the experiment, same arm, in any process. Bool, shape (n,).
@@ -113,8 +111,11 @@ class Experiment:
         Each interval holds on a day named beforehand, not on the first day on which it looks good: for that, pass the
         Series to `sequential.group_sequential` or `sequential.always_valid`.
         """
-        days = np.union1d(self.log_control.day, self.log_treatment.day)
-        until = {day: replace(self, **{arm: getattr(self, arm).query("day <= @day") for arm in ARMS}).lift(name) for day in days}
+        control, treatment = self.log_control, self.log_treatment
+        until = {
+            day: replace(self, log_control=control[control.day <= day], log_treatment=treatment[treatment.day <= day]).lift(name)
+            for day in np.union1d(control.day, treatment.day)
+        }
         return pd.Series(until, name=name).rename_axis("day")
 
     def minimum_detectable_lift(self, name: str, power: float = 0.8) -> float:

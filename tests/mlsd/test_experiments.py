@@ -59,20 +59,20 @@ def item_1(candidates):
 def test_difference_covers_the_true_effect(metric, paired):
     run = experiments.both_worlds if paired else split
     truth = 0.05 if metric == "click_rate" else 0.05 * 4
-    found = [run(CoinWorld(seed), item_0, item_1, days=1).difference(metric) for seed in range(300)]
+    found = [run(CoinWorld(seed), item_0, item_1, days=1).difference(metric) for seed in range(200)]
     assert 0.915 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.985
 
 
 def test_lift_covers_and_an_aa_test_rarely_finds_anything():
-    lifts = [split(CoinWorld(seed), item_0, item_1, days=1).lift("click_rate") for seed in range(300)]
+    lifts = [split(CoinWorld(seed), item_0, item_1, days=1).lift("click_rate") for seed in range(200)]
     assert 0.915 <= np.mean([e.low <= 0.25 <= e.high for e in lifts]) <= 0.985  # 0.05 on top of a mean level of 0.2
-    same = [split(CoinWorld(seed), item_0, item_0, days=1).lift("click_rate") for seed in range(300)]
+    same = [split(CoinWorld(seed), item_0, item_0, days=1).lift("click_rate") for seed in range(200)]
     assert np.mean([e.low > 0 or e.high < 0 for e in same]) <= 0.085
 
 
 def test_minimum_detectable_lift_is_found_with_the_promised_power():
     gain = 0.2 * np.median([split(CoinWorld(s, gain=0), item_0, item_1, 1).minimum_detectable_lift("click_rate") for s in range(40)])
-    found = [split(CoinWorld(s, gain=gain), item_0, item_1, 1).difference("click_rate").low > 0 for s in range(300)]
+    found = [split(CoinWorld(s, gain=gain), item_0, item_1, 1).difference("click_rate").low > 0 for s in range(200)]
     assert 0.72 <= np.mean(found) <= 0.88
 
 

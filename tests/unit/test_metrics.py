@@ -165,3 +165,15 @@ def test_a_missing_score_and_a_single_group_are_refused():
         metrics.ndcg([0, 0], [1, 0], [1.0, np.nan])
     with pytest.raises(ValueError, match="at least two groups"):
         metrics.mean([1.0, 2.0], groups=[3, 3])
+
+
+def test_a_mean_of_unknown_outcomes_is_refused_unless_asked_for():
+    values = np.array([1.0, 0.0, np.nan, 1.0])
+    with pytest.raises(ValueError, match="1 of 4 are missing; pass rows whose outcome is known"):
+        metrics.mean(values)
+    assert metrics.mean(values, missing="drop") == metrics.mean([1.0, 0.0, 1.0])
+    assert metrics.mean(values, [1, 2, 3, 3], missing="drop") == metrics.mean([1.0, 0.0, 1.0], [1, 2, 3])
+    with pytest.raises(ValueError, match="expected 'error' or 'drop', found 'zero'"):
+        metrics.mean(values, missing="zero")
+    with pytest.raises(ValueError, match="expected finite"):
+        metrics.mean([1.0, np.inf], missing="drop")

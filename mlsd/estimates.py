@@ -128,11 +128,23 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray, groups: np.ndarray | N
     return Estimate.from_se(value, se, df=n - 1)
 
 
-def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
-    """Mean of the values that are not missing, with a group-robust interval. Shapes (n,), (n,)."""
+def mean(values: np.ndarray, groups: np.ndarray | None = None, missing: str = "error") -> Estimate:
+    """Mean with a group-robust interval. Shapes (n,), (n,).
+
+    missing="drop" leaves missing values out. Only ask for that where they are missing for a reason that has nothing to do
+    with what they would be: labels that are not known yet, for one, are missing more often where they are positive.
+    Raises ValueError for missing values otherwise.
+    """
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing: expected 'error' or 'drop', found {missing!r}")
     values = np.asarray(values, float)
-    seen = np.isfinite(values)
-    return ratio(values[seen], np.ones(seen.sum()), None if groups is None else np.asarray(groups)[seen])
+    unknown = np.isnan(values)
+    if unknown.any() and missing == "error":
+        raise ValueError(
+            f"values: {int(unknown.sum())} of {len(values)} are missing; pass rows whose outcome is known (matured ones, say), "
+            'or missing="drop" if it does not matter which are missing'
+        )
+    return ratio(values[~unknown], np.ones((~unknown).sum()), None if groups is None else np.asarray(groups)[~unknown])
 
 
 def _bootstrap_weights(n: int, groups: np.ndarray | None, n_boot: int, seed: int):

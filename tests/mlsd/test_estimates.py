@@ -100,3 +100,13 @@ def test_a_difference_of_independent_estimates_covers():
 def test_a_single_group_is_refused():
     with pytest.raises(ValueError, match="at least two groups"):
         estimates.mean([1.0, 2.0], groups=[3, 3])
+
+
+def test_a_mean_of_unknown_outcomes_is_refused_unless_asked_for():
+    values = np.array([1.0, 0.0, np.nan, 1.0])
+    with pytest.raises(ValueError, match="1 of 4 are missing; pass rows whose outcome is known"):
+        estimates.mean(values)
+    assert estimates.mean(values, missing="drop") == estimates.mean([1.0, 0.0, 1.0])
+    assert estimates.mean(values, [1, 2, 3, 3], missing="drop") == estimates.mean([1.0, 0.0, 1.0], [1, 2, 3])
+    with pytest.raises(ValueError, match="expected 'error' or 'drop', found 'zero'"):
+        estimates.mean(values, missing="zero")

@@ -15,6 +15,8 @@ MAY_IMPORT = {
     "style": set(),
     "claims": {"metrics", "worlds"},
     "experiments": {"metrics", "worlds"},
+    "off_policy": {"metrics"},
+    "sequential": {"metrics"},
     "datasets": {"metrics", "worlds"},
     "monitoring": {"metrics", "worlds", "style"},
     "serving": {"metrics", "worlds", "serving"},

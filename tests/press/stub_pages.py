@@ -25,6 +25,6 @@ def write_page(folder: Path, *cells: str, prose: str = "Prose.", name: str = "st
     """A page of the stub and these code cells, in folder/chapters."""
     page = folder / "chapters" / f"{name}.ipynb"
     page.parent.mkdir(exist_ok=True)
-    metadata = dict(kernelspec=dict(name="python3", display_name="Python 3", language="python"))
+    metadata = dict(kernelspec=dict(name="mlsd", display_name="Python 3 (ML system design)", language="python"))
     nbformat.write(new_notebook(cells=[new_markdown_cell(prose), *map(new_code_cell, [STUB, *cells])], metadata=metadata), page)
     return page

@@ -141,7 +141,7 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
 
 
 def test_another_backend_of_keras(monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "numpy")
+    monkeypatch.setattr(preflight, "variables", lambda *_: {"KERAS_BACKEND": "numpy"})
     result = preflight.keras(ROOT)
     assert not result.ok
     assert "expected jax and 12.0, found numpy" in result.found
@@ -182,7 +182,6 @@ def run(root: Path) -> subprocess.CompletedProcess:
 
 
 def test_the_report_and_its_exit_code(tmp_path, data, lock, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):  # a proxy that is dead: nothing asks it
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     lock("numpy>=1")

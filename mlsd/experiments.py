@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mlsd.metrics import Estimate, Z
+from mlsd.estimates import Estimate, Z
 from mlsd.worlds.base import OnlineMetric, Policy, World, scores_of
 
 

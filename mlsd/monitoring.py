@@ -17,8 +17,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mlsd import style
-from mlsd.metrics import calibration_ratio, log_loss, ratio
+from mlsd import figures
+from mlsd.estimates import ratio
+from mlsd.metrics import calibration_ratio, log_loss
 
 # ---------- distributions ----------
 
@@ -388,15 +389,15 @@ def _row(monitor: Monitor, today: int, gap_days: int) -> dict:
 def _panel(axis: plt.Axes, monitor: Monitor, today: int, days: int, ok: bool) -> None:
     by_day, window = monitor.by_day, pd.RangeIndex(today - days, today - monitor.known_after + 1)
     values, alarms = by_day[by_day.index.isin(window)], monitor.alarms[monitor.alarms.index.isin(window)]
-    axis.plot(values.index, values, color=style.BLUE, linewidth=1.4)
-    axis.plot(values.index[alarms], values[alarms], "x", color=style.RED, markersize=6, markeredgewidth=2)
-    axis.set_title(monitor.name, fontsize=9.5, fontweight="normal", color="black" if ok else style.RED)
+    axis.plot(values.index, values, color=figures.BLUE, linewidth=1.4)
+    axis.plot(values.index[alarms], values[alarms], "x", color=figures.RED, markersize=6, markeredgewidth=2)
+    axis.set_title(monitor.name, fontsize=9.5, fontweight="normal", color="black" if ok else figures.RED)
     axis.set_xlim(today - days - 0.5, today - 0.5)
     heights = [*values.dropna(), *(limit for limit in (monitor.low, monitor.high) if np.isfinite(limit))]
     if not heights:
         return
     bottom, top = min(heights), max(heights)
     low, high = max(monitor.low, bottom - (top - bottom)), min(monitor.high, top + (top - bottom))
-    axis.axhspan(low, high, color=style.GREY, alpha=0.15, linewidth=0)
+    axis.axhspan(low, high, color=figures.GREY, alpha=0.15, linewidth=0)
     if bottom < top:
         axis.set_ylim(bottom - 0.15 * (top - bottom), top + 0.15 * (top - bottom))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlsd.metrics import Estimate, mean, ratio
+from mlsd.estimates import Estimate, mean, ratio
 
 
 def _column(values: np.ndarray, name: str, n: int) -> np.ndarray:

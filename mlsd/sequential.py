@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from mlsd.metrics import Estimate, Z
+from mlsd.estimates import Estimate, Z
 
 ALPHA = 0.05  # all intervals are 95%, here at all looks together
 

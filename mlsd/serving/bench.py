@@ -10,8 +10,7 @@ import argparse
 import platform
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from mlsd.serving.bundle import Bundle, publish_bundle, read_bundle, write_bundl
 from mlsd.serving.load import Call, run_load, summary
 from mlsd.serving.process import RedisServer, Service
 from mlsd.serving.stores import ANYONE, Store, open_store
+from mlsd.timing import time_each
 
 N_USERS, N_ITEMS, N_CANDIDATES, N_FEATURES = 2_000, 500, 50, 20
 SCORING = """
@@ -36,16 +36,6 @@ def features(user, items, who, now, encoder):
 def combine(p, items, weights):
     return p
 """
-
-
-def time_each(work: Callable[[int], object], n: int) -> np.ndarray:
-    """Milliseconds of each of the calls work(0) ... work(n - 1), shape (n,)."""
-    times = np.empty(n + 1)
-    times[0] = time.perf_counter()
-    for i in range(n):
-        work(i)
-        times[i + 1] = time.perf_counter()
-    return np.diff(times) * 1000
 
 
 def predict_limit(bundle: Bundle, rows: Sequence[int], n: int = 100) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mlsd import off_policy
-from mlsd.metrics import Estimate
+from mlsd.estimates import Estimate
 
 REWARD = np.array([0.05, 0.1, 0.2, 0.4])
 LOGGING, TARGET = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])

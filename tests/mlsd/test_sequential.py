@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mlsd.metrics import Estimate, Z, mean
+from mlsd.estimates import Estimate, Z, mean
 from mlsd.sequential import always_valid, group_sequential, mixture_bounds, spending_bounds
 
 DAYS, RUNS = 14, 4000

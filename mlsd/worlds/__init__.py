@@ -39,9 +39,9 @@ def open_world(name: str) -> World:
     world, seed = world_class(name), seed_from_environment()
     off = tuple(effect for effect in effects_off_from_environment() if _is_effect_of(world, effect))
     opened = world(world.RULES().without(*off), seed)
-    opened._past = _past(name, seed, off)
-    if seed == DEFAULT_SEED and not off and is_shipped(f"{name}/log.parquet"):
-        opened._shipped = functools.partial(_shipped_log, name)
+    as_published = seed == DEFAULT_SEED and not off
+    shipped = as_published and is_shipped(f"{name}/log.parquet")
+    opened.adopt(_past(name, seed, off), read=functools.partial(_shipped_log, name) if shipped else None)
     return opened
 
 

@@ -126,7 +126,7 @@ class AdWorld(SimulatedWorld):
     OUTCOMES = ("click", "conversion", "hide")
     AFTERWARDS = ("price", "click", "hide", "revenue", "conversion", "conversion_known_at")
     KNOWN_LATER = {"conversion_known_at": ("conversion",)}
-    SMALL = dict(n_users=300, visits_per_day=400, horizon_days=20)
+    SMALL = dict(n_users=300, visits_per_day=400, horizon_days=14)
 
     # ---------- what exists ----------
 

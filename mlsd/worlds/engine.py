@@ -42,8 +42,8 @@ class SimulatedWorld(ABC):
     def __init__(self, rules: Rules | None = None, seed: int = DEFAULT_SEED) -> None:
         self.rules = self.RULES() if rules is None else rules
         self.seed = seed
-        self._past: list[pd.DataFrame] = []  # days that the incumbent served; worlds that were opened by one name share it
-        self._shipped: Callable[[], pd.DataFrame] | None = None  # reads the log of the first days, where one is shipped
+        self._past: list[pd.DataFrame] = []  # the days that the incumbent has served
+        self._read_past: Callable[[], pd.DataFrame] | None = None
         self._draw()
 
     # ---------- a world implements ----------
@@ -90,7 +90,7 @@ class SimulatedWorld(ABC):
 
     @incumbent.setter
     def incumbent(self, policy: Policy) -> None:
-        self._past, self._shipped = list(self._past), None  # not shared any more: from here on this world goes its own way
+        self.adopt(list(self._past))  # not shared any more: from here on this world goes its own way
         self._incumbent = policy
 
     def without(self, *effects: str) -> Self:
@@ -138,6 +138,13 @@ class SimulatedWorld(ABC):
             served.append(self._serve_day(policy, day, state))
         return pd.concat(served, ignore_index=True)
 
+    def adopt(self, past: list[pd.DataFrame], read: Callable[[], pd.DataFrame] | None = None) -> None:
+        """Take `past` as the days that the incumbent has served, and keep it up to date: worlds of the same rules and seed may share one.
+
+        read: gives the log of the first days where it is known; called once, when `past` is empty and first needed.
+        """
+        self._past, self._read_past = past, read
+
     def as_known(self, log: pd.DataFrame, day: int) -> pd.DataFrame:
         """The log as it could be read in the morning of `day`: no later rows; what was not known yet, and when it would be, is missing."""
         seen = log[log.day < day].reset_index(drop=True)
@@ -159,9 +166,9 @@ class SimulatedWorld(ABC):
 
     def _serve_past(self, day: int) -> Any:
         """Let the incumbent serve the days before `day` that it has not served yet. Returns the state of that morning."""
-        if self._shipped and not self._past:
-            log = self._shipped()
-            ends = np.searchsorted(log.day, np.arange(self.LOG_DAYS), side="right")
+        if self._read_past and not self._past:
+            log = self._read_past()
+            ends = np.searchsorted(log.day, np.arange(log.day.iloc[-1] + 1), side="right")
             self._past.extend(log.iloc[begin:end] for begin, end in zip([0, *ends], ends, strict=False))
         state = self._new_state()
         for served in self._past[:day]:

@@ -126,7 +126,7 @@ class EventWorld(SimulatedWorld):
     OUTCOMES = ("rsvp", "attended")
     AFTERWARDS = ("scored_at", "rsvp", "attended", "no_show", "attended_known_at")
     KNOWN_LATER = {"attended_known_at": ("attended", "no_show")}
-    SMALL = dict(n_users=250, n_hosts=40, events_per_day=12, horizon_days=20)
+    SMALL = dict(n_users=250, n_hosts=40, events_per_day=12, horizon_days=14)
 
     # ---------- what exists ----------
 

@@ -150,7 +150,7 @@ class FeedWorld(SimulatedWorld):
     OUTCOMES = ("satisfied", "click", "hide")
     AFTERWARDS = ("click", "hide", "satisfied", "satisfied_known_at")
     KNOWN_LATER = {"satisfied_known_at": ("satisfied",)}
-    SMALL = dict(n_users=800, new_items_a_day=20, horizon_days=20, onset_day=6)
+    SMALL = dict(n_users=800, new_items_a_day=20, horizon_days=20, onset_day=8)
 
     def _draw(self) -> None:
         rules = self.rules
@@ -374,5 +374,5 @@ class FeedWorld(SimulatedWorld):
         self._serve_past(rules.onset_day)
         other = FeedWorld(rules, self.seed)
         other.incumbent = self.incumbent
-        other._past = self._past[: rules.onset_day]
+        other.adopt(self._past[: rules.onset_day])
         return other

@@ -81,7 +81,7 @@ class ProductWorld(SimulatedWorld):
     LOG_DAYS = 7
     OUTCOMES = ("click",)
     AFTERWARDS = ("click",)
-    SMALL = dict(n_users=100, n_live=120, n_styles=12, requests_per_day=60, horizon_days=20)
+    SMALL = dict(n_users=100, n_live=100, n_styles=12, requests_per_day=40, horizon_days=14)
 
     # ---------- what exists ----------
 

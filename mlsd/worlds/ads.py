@@ -14,7 +14,21 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+from mlsd.worlds.base import (
+    OnlineMetric,
+    Policy,
+    Rules,
+    WorldError,
+    decisive,
+    effect,
+    generator,
+    gumbel,
+    happens,
+    ranking,
+    scores_of,
+    times,
+)
+from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
 TOPICS = ("travel", "games", "fashion", "finance", "food", "fitness", "learning", "home")
 FORMATS = ("image", "video", "text")
@@ -98,36 +112,36 @@ class AdRules(Rules):
     horizon_days: int = 63  # days for which ads are drawn
 
 
-class AdWorld:
+class AdWorld(SimulatedWorld):
     """Advertisers bid for clicks, users visit, an auction fills up to three slots a visit. See `base.World`.
 
     users: user_id, segment (age group), device and followed_topic (codes into DEVICES, TOPICS), created_at.
     items: item_id, advertiser_id, topic, format (codes into TOPICS, FORMATS), bid (dollars a click), product_price, created_at, expires_at.
     A policy returns the expected value of each candidate, in dollars an impression: bid x P(click on top).
-    Scores have to be positive: a price is a ratio of two of them.
+    Scores have to be positive: a price is a ratio of two of them. `deploy` raises WorldError for others.
+    A "conversion" is a click that converts within the window. Truth needs user_id, item_id, day, times_seen.
     """
 
-    LOG_DAYS = 28
+    RULES = AdRules
+    OUTCOMES = ("click", "conversion", "hide")
+    AFTERWARDS = ("price", "click", "hide", "revenue", "conversion", "conversion_known_at")
+    KNOWN_LATER = {"conversion_known_at": ("conversion",)}
+    SMALL = dict(n_users=300, visits_per_day=400, horizon_days=14)
 
-    def __init__(self, rules: AdRules | None = None, seed: int = DEFAULT_SEED) -> None:
-        self.rules = r = rules or AdRules()
-        self.seed = seed
-        if not 1 <= r.slots <= r.candidates:
-            raise WorldError(f"expected 1 <= slots <= candidates, found {r.slots} and {r.candidates}")
+    # ---------- what exists ----------
+
+    def _draw(self) -> None:
+        if not 1 <= self.rules.slots <= self.rules.candidates:
+            raise WorldError(f"expected 1 <= slots <= candidates, found {self.rules.slots} and {self.rules.candidates}")
         self._draw_users()
         self._draw_ads()
         self._draw_appeal()
-        self._past: list[pd.DataFrame] = []
         self.metrics = {
             "revenue_per_1000_visits": OnlineMetric("revenue", "request", 1000.0),
             "clicks_per_1000_visits": OnlineMetric("click", "request", 1000.0),
             "conversions_per_1000_visits": OnlineMetric("conversion", "request", 1000.0),
             "hides_per_1000_visits": OnlineMetric("hide", "request", 1000.0, higher_is_better=False),
         }
-        self.incumbent: Policy = self._bid_times_history
-        self.oracle: Policy = self.value
-
-    # ---------- what exists ----------
 
     def _draw_users(self) -> None:
         rng, n = generator(self.seed, _USERS), self.rules.n_users
@@ -144,7 +158,7 @@ class AdWorld:
                 segment=rng.integers(0, N_SEGMENTS, n).astype(np.int8),
                 device=rng.choice(len(DEVICES), n, p=[0.6, 0.1, 0.3]).astype(np.int8),
                 followed_topic=followed.astype(np.int8),
-                created_at=START - pd.to_timedelta(rng.integers(1, 900, n), unit="D"),
+                created_at=times(-rng.integers(1, 900, n)),
             )
         )
 
@@ -163,7 +177,6 @@ class AdWorld:
         self._converts = -2.0 - 0.3 * np.log(price / 40) + 0.5 * rng.normal(size=120)[advertiser]
         self._budget = r.budget * np.exp(0.6 * rng.normal(size=n))
         self._created_day, self._expires_day = day, day + life
-        created = START + pd.to_timedelta(day, unit="D")
         self.items = pd.DataFrame(
             dict(
                 item_id=np.arange(n, dtype=np.int32),
@@ -172,8 +185,8 @@ class AdWorld:
                 format=rng.choice(len(FORMATS), n, p=[0.5, 0.3, 0.2]).astype(np.int8),
                 bid=bid.round(2),
                 product_price=price.round(2),
-                created_at=created,
-                expires_at=created + pd.to_timedelta(life, unit="D"),
+                created_at=times(day),
+                expires_at=times(day + life),
             )
         )
         self._topic, self._format, self._bid = (self.items[c].to_numpy() for c in ("topic", "format", "bid"))
@@ -207,10 +220,6 @@ class AdWorld:
             - r.fatigue * np.log2(1 + rows.times_seen.to_numpy(float))
         )
 
-    def _looks(self, rows: pd.DataFrame) -> np.ndarray | float:
-        """P(looked at) of each row; candidates, which have no position, count as on top."""
-        return rows.position.to_numpy(float) ** -self.rules.position_bias if "position" in rows else 1.0
-
     def _conversion(self, rows: pd.DataFrame) -> np.ndarray:
         """P(converts | clicked) of each row."""
         user, item = rows.user_id.to_numpy(), rows.item_id.to_numpy()
@@ -219,66 +228,40 @@ class AdWorld:
     def _hide_rate(self, rows: pd.DataFrame) -> np.ndarray:
         return expit(-6.5 + self.rules.annoyance * np.log2(1 + rows.times_seen.to_numpy(float)))
 
-    def truth(self, impressions: pd.DataFrame, outcome: str = "click") -> np.ndarray:
-        """P(outcome = 1 | everything) of each row, shape (n,). outcome: "click", "conversion" or "hide". Never a feature.
-
-        Needs user_id, item_id, day, times_seen; rows without a position count as on top. "conversion"
-        is a click that converts within the window. Raises WorldError for another outcome.
-        """
-        if outcome not in ("click", "conversion", "hide"):
-            raise WorldError(f"outcome: expected 'click', 'conversion' or 'hide', found {outcome!r}")
-        looks = self._looks(impressions)
+    def _probability(self, rows: pd.DataFrame, outcome: str) -> np.ndarray:
+        looks = examined(rows, self.rules.position_bias)
         if outcome == "hide":
-            return looks * self._hide_rate(impressions)
-        click = looks * self._attraction(impressions)
-        return click if outcome == "click" else click * self._conversion(impressions)
+            return looks * self._hide_rate(rows)
+        click = looks * self._attraction(rows)
+        return click if outcome == "click" else click * self._conversion(rows)
 
     def value(self, candidates: pd.DataFrame) -> np.ndarray:
         """bid x P(click on top), shape (n,): the oracle's score."""
         return self._bid[candidates.item_id.to_numpy()] * self._attraction(candidates)
 
+    oracle = value
+
     # ---------- serving ----------
 
-    def log(self, days: int) -> pd.DataFrame:
-        """Days 0 to days-1 as production recorded them. See data/ads/README.md for the columns."""
-        check_days(days)
-        self._state_after_incumbent(days)
-        return pd.concat(self._past[:days], ignore_index=True)
+    def _new_state(self) -> _State:
+        return _State.empty(len(self.users), len(self.items))
 
-    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
-        """Serve `policy` for `days` days from day `start` on (default LOG_DAYS). Before `start` the incumbent served.
-
-        `policy.learn(log)`, where it exists, is called each morning with all days so far; conversions
-        that are not known yet are NaN there. Raises WorldError beyond the horizon, and for scores that are not positive.
-        """
-        check_days(days)
-        start = self.LOG_DAYS if start is None else start
-        if not 0 <= start <= self.rules.horizon_days - days:
-            raise WorldError(f"start: expected 0 to {self.rules.horizon_days - days} for {days} days, found {start}")
-        state, served = self._state_after_incumbent(start), []
-        for day in range(start, start + days):
-            if hasattr(policy, "learn"):
-                policy.learn(as_known([*self._past[:start], *served], day))
-            served.append(self._serve_day(policy, day, state))
-        return pd.concat(served, ignore_index=True)
-
-    def _state_after_incumbent(self, day: int) -> _State:
-        """The counters at the start of `day`, the incumbent having served until then."""
-        if day > self.rules.horizon_days:
-            raise WorldError(f"day {day} is beyond the horizon of {self.rules.horizon_days} days; raise AdRules.horizon_days")
-        state = _State.empty(len(self.users), len(self.items))
-        for served in self._past[:day]:
-            state.record(served, self._topic)
-        for d in range(len(self._past), day):
-            self._past.append(self._serve_day(self.incumbent, d, state))
-        return state
+    def _record(self, served: pd.DataFrame, state: _State) -> None:
+        """Count the impressions and clicks of served rows."""
+        user, item, click = (served[c].to_numpy() for c in ("user_id", "item_id", "click"))
+        topic = self._topic[item]
+        np.add.at(state.impressions, item, 1)
+        np.add.at(state.clicks, item, click)
+        np.add.at(state.topic_impressions, (user, topic), 1)
+        np.add.at(state.topic_clicks, (user, topic), click)
+        np.add.at(state.times_seen, (user, item), 1)
 
     def _serve_day(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
-        """One day of the product, in windows of three hours. Updates `state` in place."""
+        """One day of the product, in windows of three hours."""
         r, rng = self.rules, generator(self.seed, _VISITS, day)
         user = rng.choice(r.n_users, r.visits_per_day, p=self._activity)
         second = np.sort(np.clip(rng.normal(16, 4.5, r.visits_per_day), 0, 23.99) * 3600).astype(np.int64)
-        explored = rng.random(r.visits_per_day) < r.exploration
+        explored = happens(rng.random(r.visits_per_day), r.exploration)
         live = np.flatnonzero((self._created_day <= day) & (self._expires_day > day))
         # Luck is tied to visit and ad, so that two policies meet the same people.
         luck = generator(self.seed, _LUCK, day).random((5, r.visits_per_day, len(live)), dtype=np.float32)
@@ -290,15 +273,15 @@ class AdWorld:
             requests = pd.DataFrame(
                 dict(
                     request_id=day * np.int64(r.visits_per_day) + visits,
-                    time=np.datetime64(START, "s") + day * 86400 + second[visits].astype("timedelta64[s]"),
-                    day=np.full(len(visits), day, np.int16),
+                    time=times(day, second[visits]),
+                    day=np.full(len(visits), day, np.int32),
                     user_id=user[visits].astype(np.int32),
                 )
             )
             has_budget = spent[live] < self._budget[live]
             log = self._serve_window(policy, requests, explored[visits], live[has_budget], luck[:, visits][:, :, has_budget], state)
             np.add.at(spent, log.item_id.to_numpy(), log.revenue.to_numpy())
-            state.record(log, self._topic)
+            self._record(log, state)
             served.append(log)
         return pd.concat(served, ignore_index=True)
 
@@ -306,41 +289,38 @@ class AdWorld:
         self, policy: Policy, requests: pd.DataFrame, explored: np.ndarray, live: np.ndarray, luck: np.ndarray, state: _State
     ) -> pd.DataFrame:
         r, n, k = self.rules, len(requests), min(self.rules.candidates, len(live))
-        # Retrieval: advertisers aim at the interested; Gumbel noise makes it a draw without replacement.
-        aim = self._interest[requests.user_id.to_numpy()[:, None], self._topic[live][None]] - np.log(-np.log(luck[0] + 1e-9))
-        column = np.argpartition(-aim, k - 1, axis=1)[:, :k]
+        # Retrieval: advertisers aim at the interested, and the noise makes it a draw without replacement.
+        # Best first, so equal scores fall in the order of retrieval.
+        column = ranking(self._interest[requests.user_id.to_numpy()[:, None], self._topic[live][None]] + gumbel(luck[0]), k)
         candidates = self._rows(requests.iloc[np.repeat(np.arange(n), k)], live[column.ravel()], state)
         score = scores_of(policy, candidates).reshape(n, k)
         if not (score > 0).all():
             raise WorldError(f"scores: expected expected values above 0, found {int((score <= 0).sum())} that are not")
-        lottery = np.take_along_axis(luck[1], column, axis=1)
-        ranked, at_random = np.argsort(-score, axis=1, kind="stable"), np.argsort(lottery, axis=1)
+        ranked, at_random = ranking(score), ranking(np.take_along_axis(luck[1], column, axis=1))
         order = np.where(explored[:, None], at_random, ranked)
         score = np.take_along_axis(score, order, axis=1)
         runner_up = np.hstack([score[:, 1:], np.zeros((n, 1))])
         # Generalised second price: the least score that keeps the slot, in the ad's own dollars a click; never above its bid.
-        share_of_bid = np.minimum(np.maximum(runner_up, r.reserve) / score, 1)
+        reserve = decisive(r.reserve)
+        share_of_bid = np.minimum(np.maximum(runner_up, reserve) / score, 1)
         slot = np.arange(k)
-        shown = (slot < r.slots) & ((score >= r.reserve) | (slot == 0) | explored[:, None])
+        filled = (slot < r.slots) & ((score >= reserve) | (slot == 0) | explored[:, None])
         propensity = (1 - r.exploration) * (order == ranked) + r.exploration / k
-        column = np.take_along_axis(column, order, axis=1)[shown]
-        row, position = np.nonzero(shown)
-        log = self._rows(requests.iloc[row], live[column], state)
-        log.insert(5, "position", (position + 1).astype(np.int8))
-        log.insert(6, "propensity", propensity[shown].astype(np.float32))
-        log.insert(7, "randomised", explored[row])
-        return self._outcomes(log, luck[2][row, column], luck[3][row, column], luck[4][row, column], share_of_bid[shown])
+        column = np.take_along_axis(column, order, axis=1)[filled]
+        row, position = np.nonzero(filled)
+        log = shown(self._rows(requests.iloc[row], live[column], state), position + 1, propensity[filled], explored[row])
+        return self._outcomes(log, luck[2][row, column], luck[3][row, column], luck[4][row, column], share_of_bid[filled])
 
     def _outcomes(
         self, log: pd.DataFrame, u_click: np.ndarray, u_hide: np.ndarray, u_convert: np.ndarray, share_of_bid: np.ndarray
     ) -> pd.DataFrame:
         """Add what users did, and what it cost the advertiser, to served rows."""
         r, item = self.rules, log.item_id.to_numpy()
-        looks = self._looks(log)
-        click = u_click < looks * self._attraction(log)
+        looks = examined(log, r.position_bias)
+        click = happens(u_click, looks * self._attraction(log))
         price = self._bid[item] * share_of_bid
         converts = self._conversion(log)
-        conversion = click & (u_convert < converts)
+        conversion = click & happens(u_convert, converts)
         # What is left of the draw that decided the conversion decides its delay: an exponential, cut at the window.
         rest = np.where(conversion, u_convert / converts, 0.5)
         mean_days = r.conversion_delay * (self.items.product_price.to_numpy()[item] / 40) ** r.slow_buyers
@@ -350,7 +330,7 @@ class AdWorld:
         return log.assign(
             price=price.astype(np.float32),
             click=click.astype(np.int8),
-            hide=(u_hide < looks * self._hide_rate(log)).astype(np.int8),
+            hide=happens(u_hide, looks * self._hide_rate(log)).astype(np.int8),
             revenue=np.where(click, price, 0).astype(np.float32),
             conversion=conversion.astype(np.float32),
             conversion_known_at=log.time + (known_after * 86400).astype("timedelta64[s]"),
@@ -362,7 +342,7 @@ class AdWorld:
         return pd.DataFrame(
             dict(
                 request_id=requests.request_id.to_numpy(),
-                time=requests.time.to_numpy("datetime64[s]"),
+                time=requests.time.to_numpy(),
                 day=requests.day.to_numpy(),
                 user_id=user,
                 item_id=item.astype(np.int32),
@@ -374,8 +354,8 @@ class AdWorld:
             )
         )
 
-    def _bid_times_history(self, candidates: pd.DataFrame) -> np.ndarray:
-        """The incumbent, a rule: bid x smoothed click rate of the ad, twice as much on topics the user has clicked."""
+    def _incumbent(self, candidates: pd.DataFrame) -> np.ndarray:
+        """A rule: bid x smoothed click rate of the ad, twice as much on topics the user has clicked."""
         click_rate = (candidates.ad_clicks + 4) / (candidates.ad_impressions + 200)
         liked = 1 + (candidates.topic_clicks > 0)
         return self._bid[candidates.item_id.to_numpy()] * (click_rate * liked).to_numpy()
@@ -395,20 +375,3 @@ class _State:
     def empty(cls, n_users: int, n_ads: int) -> _State:
         by_ad, by_topic = (n_ads,), (n_users, len(TOPICS))
         return cls(*(np.zeros(shape, np.int32) for shape in (by_ad, by_ad, by_topic, by_topic)), np.zeros((n_users, n_ads), np.int16))
-
-    def record(self, served: pd.DataFrame, topic_of: np.ndarray) -> None:
-        """Count the impressions and clicks of served rows."""
-        user, item, click = (served[c].to_numpy() for c in ("user_id", "item_id", "click"))
-        np.add.at(self.impressions, item, 1)
-        np.add.at(self.clicks, item, click)
-        np.add.at(self.topic_impressions, (user, topic_of[item]), 1)
-        np.add.at(self.topic_clicks, (user, topic_of[item]), click)
-        np.add.at(self.times_seen, (user, item), 1)
-
-
-def as_known(days: list[pd.DataFrame], day: int) -> pd.DataFrame:
-    """The log as it could be read at the start of `day`: conversions not known yet are NaN."""
-    if not days:
-        return pd.DataFrame()
-    log = pd.concat(days, ignore_index=True)
-    return log.assign(conversion=log.conversion.where(log.conversion_known_at <= START + pd.Timedelta(day, "D")))

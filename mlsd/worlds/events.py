@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+from mlsd.worlds.base import OnlineMetric, Policy, Rules, WorldError, effect, generator, gumbel, happens, ranking, scores_of, times
+from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
 TASTE_DIM = 8  # dimensions of tastes and of what events offer
 CITY_KM = 7.0  # standard deviation of where people live
-DURATION = pd.Timedelta(3, "h")  # who came is known when the event ends
+DURATION = np.timedelta64(3, "h")  # who came is known when the event ends
 HOUR = np.timedelta64(1, "h")
 
 VOCABULARY = {
@@ -107,7 +108,7 @@ class EventRules(Rules):
     horizon_days: int = 60  # days for which events are drawn
 
 
-class EventWorld:
+class EventWorld(SimulatedWorld):
     """Users open the app, the service lists coming events, users RSVP and some of them come. See `base.World`.
 
     users: user_id, home_x_km, home_y_km, created_at.
@@ -118,28 +119,28 @@ class EventWorld:
     hour's visits, features as of that hour. If it has an attribute `refresh_hours`, it is a batch
     system: lists are computed every so many hours from midnight on, from what was known then, and
     served until the next refresh; events that have meanwhile begun or filled up are left out.
+    Truth needs user_id, item_id, time, friends_going.
     """
 
-    LOG_DAYS = 28
+    RULES = EventRules
+    OUTCOMES = ("rsvp", "attended")
+    AFTERWARDS = ("scored_at", "rsvp", "attended", "no_show", "attended_known_at")
+    KNOWN_LATER = {"attended_known_at": ("attended", "no_show")}
+    SMALL = dict(n_users=250, n_hosts=40, events_per_day=12, horizon_days=14)
 
-    def __init__(self, rules: EventRules | None = None, seed: int = DEFAULT_SEED) -> None:
-        self.rules = rules or EventRules()
-        self.seed = seed
+    # ---------- what exists ----------
+
+    def _draw(self) -> None:
         if not 1 <= self.rules.slots <= self.rules.candidates:
             raise WorldError(f"expected 1 <= slots <= candidates, found {self.rules.slots} and {self.rules.candidates}")
         self._draw_users()
         self._draw_hosts_and_events()
         self._draw_friends()
-        self._incumbent_days: list[pd.DataFrame] = []
         self.metrics = {
             "rsvps_per_request": OnlineMetric("rsvp", per="request"),
             "attended_per_request": OnlineMetric("attended", per="request"),
             "no_shows_per_request": OnlineMetric("no_show", per="request", higher_is_better=False),
         }
-        self.incumbent: Policy = self._busy_and_near
-        self.oracle: Policy = self.value
-
-    # ---------- what exists ----------
 
     def _draw_users(self) -> None:
         rng, n = generator(self.seed, _USERS), self.rules.n_users
@@ -156,7 +157,7 @@ class EventWorld:
                 user_id=np.arange(n, dtype=np.int32),
                 home_x_km=home[:, 0],
                 home_y_km=home[:, 1],
-                created_at=START + pd.to_timedelta(joined, unit="D"),
+                created_at=times(joined),
             )
         )
         self._home = home
@@ -186,7 +187,7 @@ class EventWorld:
         )
         start = day * 24 + hour
         start += 24 * (start < created + 3)
-        free = rng.random(n) < expit(-0.5 - host_price[host])
+        free = happens(rng.random(n), expit(-0.5 - host_price[host]))
         price = np.where(free, 0, np.ceil(15 * np.exp(host_price[host] + 0.4 * rng.normal(size=n))))
         place = host_place[host] + rng.normal(0, 1.5, (n, 2))
         visible = 0.85 * topic_vectors[topic] + np.sqrt(1 - 0.85**2) * topic_vectors[second]
@@ -202,17 +203,17 @@ class EventWorld:
                 host_id=host.astype(np.int32),
                 x_km=self._place[:, 0],
                 y_km=self._place[:, 1],
-                start_at=START + pd.to_timedelta((start * 3600).astype(np.int64), unit="s"),
+                start_at=times(0, (start * 3600).astype(np.int64)),
                 price=price.astype(np.int32),
                 capacity=capacity.astype(np.int32),
                 description=_descriptions(topic, second, rng),
-                created_at=START + pd.to_timedelta((created * 3600).astype(np.int64), unit="s"),
+                created_at=times(0, (created * 3600).astype(np.int64)),
             )
         )
         self.items["expires_at"] = self.items.start_at
         self._price, self._capacity = price, capacity
         self._start_hour, self._weekend = start % 24, np.floor(start / 24) % 7 >= 5
-        self._start_at, self._created_at = (self.items[c].to_numpy("datetime64[s]") for c in ("start_at", "created_at"))
+        self._start_at, self._created_at = (self.items[c].to_numpy() for c in ("start_at", "created_at"))
 
     def _draw_friends(self) -> None:
         """Each user names some others; a tie counts for both."""
@@ -223,8 +224,7 @@ class EventWorld:
             apart = np.hypot(*(self._home[block][:, None] - self._home).transpose(2, 0, 1))
             weight = r.homophily * (taste[block] @ taste.T - apart / 10) + rng.gumbel(size=apart.shape)
             weight[np.arange(len(block)), block] = -np.inf
-            named = np.argpartition(-weight, r.friends_named, axis=1)[:, : r.friends_named]
-            tie[block[:, None], named] = True
+            tie[block[:, None], ranking(weight, r.friends_named)] = True
         user, friend = np.nonzero(tie | tie.T)
         self.friends = pd.DataFrame(dict(user_id=user.astype(np.int32), friend_id=friend.astype(np.int32)))
         self._n_friends = np.bincount(user, minlength=r.n_users)
@@ -239,7 +239,7 @@ class EventWorld:
         km = np.hypot(*(self._home[user] - self._place[item]).T)
         dear = np.maximum(np.log((self._price[item] + 5) / (self._usual_price[user] + 5)), 0)
         hours_off = np.abs(self._start_hour[item] - self._usual_hour[user])
-        days_ahead = (self._start_at[item] - rows.time.to_numpy("datetime64[s]")) / HOUR / 24
+        days_ahead = (self._start_at[item] - rows.time.to_numpy()) / HOUR / 24
         host = self._host_quality[self._host[item]]
         wants = (
             -2.6
@@ -247,68 +247,30 @@ class EventWorld:
             + self._appeal[item]
             + r.taste * match
             + 0.5 * r.host_quality * host
-            + r.social_lift * np.log2(1 + rows.friends_going.to_numpy())
+            + r.social_lift * np.log2(1 + rows.friends_going.to_numpy(np.float64))
             - r.distance_decay * km
             - r.price_sensitivity * dear
             + r.hour_habit * np.exp(-((hours_off / 3) ** 2))
             + r.weekday_habit * self._likes_weekends[user] * np.where(self._weekend[item], 1, -1)
             + r.urgency * np.exp(-days_ahead)
         )
-        looks = rows.position.to_numpy() ** -r.position_bias if "position" in rows else 1.0
         comes = 2.0 + 0.3 * r.taste * match + r.host_quality * host - r.free_no_show * np.exp(-self._price[item] / 8) - r.far_no_show * km
-        return looks * expit(wants), expit(comes)
+        return examined(rows, r.position_bias) * expit(wants), expit(comes)
 
-    def truth(self, impressions: pd.DataFrame, outcome: str = "rsvp") -> np.ndarray:
-        """P(outcome = 1 | everything) of each row, shape (n,). outcome: "rsvp" or "attended". Never a feature.
-
-        Needs user_id, item_id, time, friends_going; rows without a position count as on top.
-        Raises WorldError for another outcome.
-        """
-        if outcome not in ("rsvp", "attended"):
-            raise WorldError(f"outcome: expected 'rsvp' or 'attended', found {outcome!r}")
-        rsvp, comes = self._beliefs(impressions)
+    def _probability(self, rows: pd.DataFrame, outcome: str) -> np.ndarray:
+        rsvp, comes = self._beliefs(rows)
         return rsvp if outcome == "rsvp" else rsvp * comes
 
     def value(self, impressions: pd.DataFrame) -> np.ndarray:
         """P(RSVP and comes | everything) of each row, shape (n,): what the service is for, and the oracle's score."""
         return self.truth(impressions, "attended")
 
+    oracle = value
+
     # ---------- serving ----------
 
-    def log(self, days: int) -> pd.DataFrame:
-        """Days 0 to days-1 as production recorded them. See data/events/README.md for the columns."""
-        check_days(days)
-        self._state_after_incumbent(days)
-        return pd.concat(self._incumbent_days[:days], ignore_index=True)
-
-    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
-        """Serve `policy` for `days` days from day `start` on (default LOG_DAYS). Before `start` the incumbent served.
-
-        `policy.learn(log)`, where it exists, is called each morning with all days so far, in which
-        attendance that is not known yet is NaN. `policy.refresh_hours`, where it exists, makes the
-        lists of a batch system (see the class); it has to divide 24. Raises WorldError beyond the horizon.
-        """
-        check_days(days)
-        start = self.LOG_DAYS if start is None else start
-        if not 0 <= start <= self.rules.horizon_days - days:
-            raise WorldError(f"start: expected 0 to {self.rules.horizon_days - days} for {days} days, found {start}")
-        state, served = self._state_after_incumbent(start), []
-        for day in range(start, start + days):
-            if hasattr(policy, "learn"):
-                policy.learn(as_known(self._incumbent_days[:start] + served, day))
-            served.append(self._serve_day(policy, day, state))
-        return pd.concat(served, ignore_index=True)
-
-    def _state_after_incumbent(self, day: int) -> _State:
-        """Who has said yes to what at the start of `day`, the incumbent having served until then."""
-        if day > self.rules.horizon_days:
-            raise WorldError(f"day {day} is beyond the horizon of {self.rules.horizon_days} days; raise EventRules.horizon_days")
-        state = _State.empty(len(self.users), len(self.items))
-        for served in self._incumbent_days[:day]:
-            self._record(served, state)
-        for d in range(len(self._incumbent_days), day):
-            self._incumbent_days.append(self._serve_day(self.incumbent, d, state))
-        return state
+    def _new_state(self) -> _State:
+        return _State.empty(len(self.users), len(self.items))
 
     def _record(self, served: pd.DataFrame, state: _State) -> None:
         said_yes = served.rsvp.to_numpy() == 1
@@ -321,20 +283,20 @@ class EventWorld:
         np.add.at(state.friends_going, (friend, np.repeat(item, n)), 1)
 
     def _serve_day(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
-        """One day of the product, hour by hour. Updates `state` in place."""
+        """One day of the product, hour by hour."""
         r = self.rules
         refresh_hours = getattr(policy, "refresh_hours", None)
         if refresh_hours is not None and (refresh_hours not in range(1, 25) or 24 % refresh_hours):
             raise WorldError(f"refresh_hours: expected a whole number that divides 24, found {refresh_hours!r}")
         rng = generator(self.seed, _VISITS, day)
-        user = np.flatnonzero(rng.random(r.n_users) < self._visit_rate)
+        user = np.flatnonzero(happens(rng.random(r.n_users), self._visit_rate))
         second = np.sort(np.clip(rng.normal(17, 4.5, len(user)), 6, 23.99) * 3600).astype(np.int64)
         user = rng.permutation(user)
-        midnight = np.datetime64(START, "s") + np.timedelta64(day, "D")
+        midnight = times(day)
         live = np.flatnonzero((self._created_at < midnight + 24 * HOUR) & (self._start_at > midnight))
         # Luck is tied to user, day and event, so that two policies, and two ages of a list, meet the same people.
         luck = generator(self.seed, _LUCK, day).random((4, len(user), len(live)), dtype=np.float32)
-        explored = rng.random(len(user)) < r.exploration
+        explored = happens(rng.random(len(user)), r.exploration)
         served = []
         scored_at, snapshot = None, None
         for hour in range(24):
@@ -347,7 +309,8 @@ class EventWorld:
             requests = pd.DataFrame(
                 dict(
                     request_id=day * np.int64(r.n_users) + visits,
-                    time=midnight + second[visits].astype("timedelta64[s]"),
+                    time=times(day, second[visits]),
+                    day=np.full(len(visits), day, np.int32),
                     user_id=user[visits],
                 )
             )
@@ -376,9 +339,10 @@ class EventWorld:
         n, k = len(user), min(r.candidates, len(live))
         # Retrieval, as of scored_at: near events, more so where friends are going.
         km = np.hypot(*(self._home[user][:, None] - self._place[live][None]).transpose(2, 0, 1))
-        weight = r.social_retrieval * np.log2(1 + snapshot.friends_going[np.ix_(user, live)]) - km / 8 - np.log(-np.log(luck[0] + 1e-9))
+        friends = np.log2(1 + snapshot.friends_going[np.ix_(user, live)].astype(np.float64))
+        weight = r.social_retrieval * friends - km / 8 + gumbel(luck[0])
         weight[~self._open(user, live, scored_at, snapshot)] = -np.inf
-        column = np.argsort(-weight, axis=1, kind="stable")[:, :k]
+        column = ranking(weight, k)  # best first, so equal scores fall in the order of retrieval
         retrieved = np.isfinite(np.take_along_axis(weight, column, 1))
         row = np.repeat(np.arange(n), retrieved.sum(axis=1))
         candidates = self._rows(requests.iloc[row], live[column[retrieved]], snapshot)
@@ -386,38 +350,40 @@ class EventWorld:
         scores = np.full((n, k), -np.inf)
         scores[retrieved] = scores_of(policy, candidates)
         lottery = np.where(retrieved, np.take_along_axis(luck[1], column, 1), -np.inf)
-        ranked, at_random = (np.argsort(-s, axis=1, kind="stable")[:, : r.slots] for s in (scores, lottery))
+        ranked, at_random = ranking(scores, r.slots), ranking(lottery, r.slots)
         order = np.where(explored[:, None], at_random, ranked)
         # The list as computed; at the visit, what is not open any more is left out.
         column = np.take_along_axis(column, order, 1)
-        is_open = self._open(user, live, now, state) & (self._start_at[live] > requests.time.to_numpy("datetime64[s]")[:, None])
-        shown = np.take_along_axis(retrieved, order, 1) & np.take_along_axis(is_open, column, 1)
-        row = np.repeat(np.arange(n), shown.sum(axis=1))
-        log = self._rows(requests.iloc[row], live[column[shown]], state)
-        log.insert(5, "position", np.cumsum(shown, axis=1)[shown].astype(np.int16))
-        by_rank = (1 - r.exploration) * (order == ranked)[shown]
-        log.insert(6, "propensity", (by_rank + r.exploration / np.repeat(retrieved.sum(axis=1), shown.sum(axis=1))).astype(np.float32))
-        log.insert(7, "randomised", explored[row])
-        log.insert(8, "scored_at", scored_at)
+        is_open = self._open(user, live, now, state) & (self._start_at[live] > requests.time.to_numpy()[:, None])
+        listed = np.take_along_axis(retrieved, order, 1) & np.take_along_axis(is_open, column, 1)
+        row = np.repeat(np.arange(n), listed.sum(axis=1))
+        by_rank = (1 - r.exploration) * (order == ranked)[listed]
+        log = shown(
+            self._rows(requests.iloc[row], live[column[listed]], state),
+            position=np.cumsum(listed, axis=1)[listed],
+            propensity=by_rank + r.exploration / np.repeat(retrieved.sum(axis=1), listed.sum(axis=1)),
+            randomised=explored[row],
+        )
+        log["scored_at"] = scored_at
         p_rsvp, p_comes = self._beliefs(log)
-        rsvp = luck[2][row, column[shown]] < p_rsvp
-        comes = rsvp & (luck[3][row, column[shown]] < p_comes)
-        known_at = np.where(rsvp, self._start_at[log.item_id] + DURATION.to_numpy(), log.time.to_numpy("datetime64[s]"))
+        rsvp = happens(luck[2][row, column[listed]], p_rsvp)
+        comes = rsvp & happens(luck[3][row, column[listed]], p_comes)
+        known_at = np.where(rsvp, self._start_at[log.item_id] + DURATION, log.time.to_numpy())
         return log.assign(
             rsvp=rsvp.astype(np.int8),
             attended=comes.astype(np.float32),
             no_show=(rsvp & ~comes).astype(np.float32),
-            attended_known_at=known_at.astype("datetime64[s]"),
+            attended_known_at=known_at,
         )
 
     def _rows(self, requests: pd.DataFrame, item: np.ndarray, state: _State) -> pd.DataFrame:
         """One row a candidate, in the columns that a policy sees."""
-        user, time = requests.user_id.to_numpy(), requests.time.to_numpy("datetime64[s]")
+        user = requests.user_id.to_numpy()
         return pd.DataFrame(
             dict(
                 request_id=requests.request_id.to_numpy(),
-                time=time,
-                day=((time - np.datetime64(START, "s")) // np.timedelta64(1, "D")).astype(np.int16),
+                time=requests.time.to_numpy(),
+                day=requests.day.to_numpy(),
                 user_id=user.astype(np.int32),
                 item_id=item.astype(np.int32),
                 rsvps_so_far=state.rsvps[item],
@@ -425,12 +391,12 @@ class EventWorld:
             )
         )
 
-    def _busy_and_near(self, candidates: pd.DataFrame) -> np.ndarray:
-        """The incumbent, a rule: events that fill up, near home, soon."""
+    def _incumbent(self, candidates: pd.DataFrame) -> np.ndarray:
+        """A rule: events that fill up, near home, soon."""
         user, item = candidates.user_id.to_numpy(), candidates.item_id.to_numpy()
         km = np.hypot(*(self._home[user] - self._place[item]).T)
-        days_ahead = (self._start_at[item] - candidates.time.to_numpy("datetime64[s]")) / HOUR / 24
-        return 0.5 * np.log1p(candidates.rsvps_so_far.to_numpy()) - 0.03 * km - 0.25 * days_ahead
+        days_ahead = (self._start_at[item] - candidates.time.to_numpy()) / HOUR / 24
+        return 0.5 * np.log1p(candidates.rsvps_so_far.to_numpy(np.float64)) - 0.03 * km - 0.25 * days_ahead
 
 
 @dataclasses.dataclass
@@ -452,17 +418,6 @@ class _State:
 def _descriptions(topic: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> list[str]:
     """Short texts: four words of the topic, two of a second one, two that say nothing."""
     words = np.array([VOCABULARY[t].split() for t in TOPICS])
-    parts = [np.sort(rng.random((len(topic), width)).argsort(axis=1)[:, :n], axis=1) for width, n in ((10, 4), (10, 2), (12, 2))]
+    parts = [np.sort(ranking(rng.random((len(topic), width)), n), axis=1) for width, n in ((10, 4), (10, 2), (12, 2))]
     said = np.hstack([words[topic[:, None], parts[0]], words[second[:, None], parts[1]], np.array(COMMON_WORDS)[parts[2]]])
-    order = rng.random(said.shape).argsort(axis=1)
-    return [" ".join(row) for row in np.take_along_axis(said, order, 1)]
-
-
-def as_known(days: list[pd.DataFrame], day: int) -> pd.DataFrame:
-    """The days before `day` as they could be read in its morning: attendance that is not known yet is NaN."""
-    if not days:
-        return pd.DataFrame()
-    log = pd.concat(days, ignore_index=True)
-    late = log.attended_known_at > START + pd.Timedelta(day, "D")
-    log.loc[late, ["attended", "no_show"]] = np.nan
-    return log
+    return [" ".join(row) for row in np.take_along_axis(said, ranking(rng.random(said.shape)), 1)]

@@ -9,12 +9,14 @@ users come back. From `onset_day` on, up to five incidents change the product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+from mlsd.worlds.base import OnlineMetric, Policy, Rules, WorldError, effect, generator, happens, ranking, scores_of, times
+from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
 USERS, ITEMS, TASTES, DAY = range(4)  # random streams
 N_TOPICS, N_SEGMENTS = 10, 3
@@ -120,21 +122,6 @@ class _State:
     clicks: np.ndarray
     satisfied_share: np.ndarray
 
-    def copy(self) -> _State:
-        return _State(self.impressions.copy(), self.clicks.copy(), self.satisfied_share.copy())
-
-
-@dataclass
-class _Past:
-    """Days that the incumbent served, and the state at the start of each and of the next."""
-
-    days: list[pd.DataFrame] = field(default_factory=list)
-    states: list[_State] = field(default_factory=list)
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
-
 
 def _draw_distinct(uniform: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Draw distinct indices, each with a probability close to its share of the weight.
@@ -151,40 +138,35 @@ def _draw_distinct(uniform: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.minimum(drawn, len(weight) - k + steps)
 
 
-def _incumbent(candidates: pd.DataFrame) -> np.ndarray:
-    """The rule that editors wrote: posts that were clicked, on topics the reader likes, while they are new."""
-    click_rate = (candidates.item_clicks + 2) / (candidates.item_impressions + 20)
-    freshness = 0.97**candidates.item_age_days
-    return (click_rate * (0.5 + candidates.interest_match) * freshness).to_numpy()
-
-
-class FeedWorld:
+class FeedWorld(SimulatedWorld):
     """A personalised feed whose truth is known. See `FeedRules` for what is planted.
 
     users: user_id, segment (age group 0-2), campaign, android, joined (days before START).
     items: item_id, topic, headline (0 sober to 1 sensational), created_at, expires_at.
+    Truth needs user_id, item_id, day; a "click" is one the user made, recorded or not.
     """
 
-    LOG_DAYS = 28
+    RULES = FeedRules
+    OUTCOMES = ("satisfied", "click", "hide")
+    AFTERWARDS = ("click", "hide", "satisfied", "satisfied_known_at")
+    KNOWN_LATER = {"satisfied_known_at": ("satisfied",)}
+    SMALL = dict(n_users=800, new_items_a_day=20, horizon_days=20, onset_day=8)
 
-    def __init__(self, rules: FeedRules | None = None, seed: int = DEFAULT_SEED):
-        self.rules = rules = rules or FeedRules()
-        self.seed = seed
+    def _draw(self) -> None:
+        rules = self.rules
         if rules.slots > rules.candidates or rules.candidates > rules.new_items_a_day * rules.item_life_days // 2:
             raise WorldError(f"expected slots <= candidates <= half of the live posts, found {rules.slots} and {rules.candidates}")
-        self._make_users()
-        self._make_items()
-        self._make_tastes()
+        self._draw_users()
+        self._draw_items()
+        self._draw_tastes()
         self.metrics = {
             "clicks_per_request": OnlineMetric("click", "request"),
             "satisfied_per_request": OnlineMetric("satisfied", "request"),
             "satisfied_per_user": OnlineMetric("satisfied", "user"),
             "hides_per_1000_requests": OnlineMetric("hide", "request", 1000.0, higher_is_better=False),
         }
-        self.incumbent: Policy = _incumbent
-        self._past = _Past(states=[_State(np.zeros(len(self.items)), np.zeros(len(self.items)), np.full(rules.n_users, 0.5))])
 
-    def _make_users(self) -> None:
+    def _draw_users(self) -> None:
         rng, n = generator(self.seed, USERS), self.rules.n_users
         campaign = rng.random(n) < 0.25
         self.users = pd.DataFrame(
@@ -203,24 +185,23 @@ class FeedWorld:
         self._visit_rate = rng.beta(3, 4.5, n) * np.where(campaign, TRICKLE, 1.0)
         self._user_bias = rng.normal(0, 0.3, n) - 0.8 * campaign
 
-    def _make_items(self) -> None:
+    def _draw_items(self) -> None:
         rules, rng = self.rules, generator(self.seed, ITEMS)
         day = np.repeat(np.arange(-rules.item_life_days + 1, rules.horizon_days), rules.new_items_a_day)
         n = len(day)
-        created = START + pd.to_timedelta(day * 86400, unit="s")
         self.items = pd.DataFrame(
             dict(
                 item_id=np.arange(n, dtype=np.int32),
                 topic=rng.integers(0, N_TOPICS, n).astype(np.int8),
                 headline=rng.beta(1.5, 2.5, n).round(1).astype(np.float32),
-                created_at=created,
-                expires_at=created + pd.Timedelta(days=rules.item_life_days),
+                created_at=times(day),
+                expires_at=times(day + rules.item_life_days),
             )
         )
-        self._created_day = day
+        self._created_day, self._headline = day, self.items.headline.to_numpy(np.float64)
         self._quality = rng.normal(0, 0.5, n)
 
-    def _make_tastes(self) -> None:
+    def _draw_tastes(self) -> None:
         """Appeal in log-odds by day, segment and topic: a stationary AR(1) path, centred over topics."""
         rules, rng = self.rules, generator(self.seed, TASTES)
         shape = (rules.horizon_days, 2, N_SEGMENTS, N_TOPICS)
@@ -246,35 +227,26 @@ class FeedWorld:
         topic = self.items.topic.to_numpy()[item]
         z = -2.9 + self._user_bias[user] + 1.6 * self._interest[user, topic] + self._quality[item]
         z += self._appeal[day, self.users.segment.to_numpy()[user], topic]
-        z += rules.clickbait_pull * self.items.headline.to_numpy()[item] - 0.03 * (day - self._created_day[item])
+        z += rules.clickbait_pull * self._headline[item] - 0.03 * (day - self._created_day[item])
         z -= rules.weekly_rhythm * self._is_weekend(day)
         z += rules.base_rate_shift * (day >= rules.onset_day)
-        return _sigmoid(z)
+        return expit(z)
 
     def _satisfaction(self, rows: pd.DataFrame) -> np.ndarray:
         """P(satisfied | clicked) of each row."""
         user, item = rows.user_id.to_numpy(), rows.item_id.to_numpy()
         match = self._interest[user, self.items.topic.to_numpy()[item]]
-        return _sigmoid(0.2 + 1.2 * match + 0.8 * self._quality[item] - self.rules.clickbait_regret * self.items.headline.to_numpy()[item])
+        return expit(0.2 + 1.2 * match + 0.8 * self._quality[item] - self.rules.clickbait_regret * self._headline[item])
 
-    def _examined(self, rows: pd.DataFrame) -> np.ndarray:
-        return rows.position.to_numpy() ** -self.rules.position_bias
-
-    def truth(self, impressions: pd.DataFrame, outcome: str = "satisfied") -> np.ndarray:
-        """P(outcome = 1 | everything), shape (n,). Outcome: "satisfied", "click" (made by the user, recorded or not) or "hide".
-
-        Needs user_id, item_id, day and position. Raises WorldError for another outcome.
-        """
-        examined = self._examined(impressions)
+    def _probability(self, rows: pd.DataFrame, outcome: str) -> np.ndarray:
+        looks = examined(rows, self.rules.position_bias)
         if outcome == "hide":
-            return examined * self._hide_rate(impressions)
-        if outcome not in ("click", "satisfied"):
-            raise WorldError(f"outcome: expected 'satisfied', 'click' or 'hide', found {outcome!r}")
-        click = examined * self._attraction(impressions)
-        return click if outcome == "click" else click * self._satisfaction(impressions)
+            return looks * self._hide_rate(rows)
+        click = looks * self._attraction(rows)
+        return click if outcome == "click" else click * self._satisfaction(rows)
 
     def _hide_rate(self, rows: pd.DataFrame) -> np.ndarray:
-        return _sigmoid(-6.0 + self.rules.clickbait_regret * self.items.headline.to_numpy()[rows.item_id.to_numpy()])
+        return expit(-6.0 + self.rules.clickbait_regret * self._headline[rows.item_id.to_numpy()])
 
     def oracle(self, candidates: pd.DataFrame) -> np.ndarray:
         """The policy that knows each candidate's chance to satisfy."""
@@ -287,18 +259,17 @@ class FeedWorld:
         rate = self._visit_rate * (1 + rules.weekly_rhythm * self._is_weekend(day)) * (1 + rules.habit * (state.satisfied_share - 0.5))
         if day >= rules.onset_day:
             rate = np.where(self.users.campaign == 1, rate * (1 + rules.mix_shift), rate)
-        return np.flatnonzero(uniform < rate)
+        return np.flatnonzero(happens(uniform, rate))
 
     def _features(self, day: int, user: np.ndarray, item: np.ndarray, hour: np.ndarray, outage: np.ndarray, state: _State) -> pd.DataFrame:
         """One row a candidate, in the columns that a policy sees. All arguments have shape (n,)."""
         users, items = self.users, self.items
         topic = items.topic.to_numpy()[item]
-        second = (hour * 3600).astype(np.int64)
         return pd.DataFrame(
             dict(
                 request_id=day * np.int64(self.rules.n_users) + user,
-                time=np.datetime64(START, "us") + (day * 86400 + second).astype("timedelta64[s]"),
-                day=np.full(len(user), day, np.int16),
+                time=times(day, (hour * 3600).astype(np.int64)),
+                day=np.full(len(user), day, np.int32),
                 user_id=user.astype(np.int32),
                 item_id=item.astype(np.int32),
                 segment=users.segment.to_numpy()[user],
@@ -315,102 +286,82 @@ class FeedWorld:
             )
         )
 
-    def _serve(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
-        """One day of the product. Updates `state` in place."""
-        rules, rng, n = self.rules, generator(self.seed, DAY, day), self.rules.n_users
-        u_visit, hour, u_explore, u_outage = rng.random((4, n))
-        u_retrieve = rng.random((n, rules.candidates))
-        u_random, u_click, u_satisfied, u_hide, u_loss, wait = rng.random((6, n, rules.slots))
-        order = rng.permutation(rules.new_items_a_day * rules.item_life_days)
+    def _new_state(self) -> _State:
+        return _State(np.zeros(len(self.items)), np.zeros(len(self.items)), np.full(self.rules.n_users, 0.5))
 
-        user = self._visits(day, u_visit, state)
-        if len(user) == 0:
-            raise WorldError(f"day {day}: nobody visited; expected more users than {n}")
-        explored = u_explore[user] < rules.exploration
-        outage = (u_outage[user] < rules.feature_outage) & (day >= rules.onset_day)
-        live = order + day * rules.new_items_a_day  # posts are numbered by creation; in random order for the draw
-        retrieved = live[_draw_distinct(u_retrieve[user], (1 + state.clicks[live]) ** rules.popularity_feedback)]
-        any_live = live[_draw_distinct(u_random[user], np.ones(len(live)))]
-
-        def rows(item: np.ndarray) -> pd.DataFrame:
-            repeat = item.shape[1]
-            spread = (np.repeat(column, repeat) for column in (hour[user] * 24, outage))
-            return self._features(day, np.repeat(user, repeat), item.ravel(), *spread, state)
-
-        scores = scores_of(policy, rows(retrieved)).reshape(retrieved.shape)
-        best = np.take_along_axis(retrieved, np.argsort(-scores, axis=1, kind="stable")[:, : rules.slots], axis=1)
-        shown = np.where(explored[:, None], any_live, best)
-        log = rows(shown)
-        ranked = (shown == best).ravel()
-        log.insert(5, "position", np.tile(np.arange(1, rules.slots + 1, dtype=np.int8), len(user)))
-        propensity = (1 - rules.exploration) * ranked + rules.exploration / len(live)
-        log.insert(6, "propensity", propensity.astype(np.float32))
-        log.insert(7, "randomised", np.repeat(explored, rules.slots))
-        self._outcomes(log, day, *(u[user].ravel() for u in (u_click, u_satisfied, u_hide, u_loss, wait)), state)
-        return log
-
-    def _outcomes(
-        self,
-        log: pd.DataFrame,
-        day: int,
-        u_click: np.ndarray,
-        u_satisfied: np.ndarray,
-        u_hide: np.ndarray,
-        u_loss: np.ndarray,
-        wait: np.ndarray,
-        state: _State,
-    ) -> None:
-        """Add what users did to the log of a day, and what it leaves behind to the state."""
-        rules = self.rules
-        examined = self._examined(log)
-        click = u_click < examined * self._attraction(log)
-        satisfied = click & (u_satisfied < self._satisfaction(log))
-        lost = (u_loss < rules.click_loss) & (log.android == 1) & (day >= rules.onset_day)
-        log["click"] = (click & ~lost).astype(np.int8)
-        log["hide"] = (u_hide < examined * self._hide_rate(log)).astype(np.int8)
-        log["satisfied"] = satisfied.astype(np.float32)
-        returned_after = np.minimum(-rules.label_delay * np.log1p(-wait), WINDOW_DAYS)
-        window = WINDOW_DAYS if rules.label_delay else 0
-        delay_days = np.where(satisfied, returned_after, np.where(click, window, 0))
-        log["satisfied_known_at"] = log.time + pd.to_timedelta((delay_days * 86400).astype(np.int64), unit="s")
-
-        np.add.at(state.impressions, log.item_id.to_numpy(), 1)
-        np.add.at(state.clicks, log.item_id.to_numpy(), log.click.to_numpy())
+    def _record(self, served: pd.DataFrame, state: _State) -> None:
+        """Count a day's impressions and clicks, and move the satisfied share of its readers."""
+        item, user = served.item_id.to_numpy(), served.user_id.to_numpy()
+        np.add.at(state.impressions, item, 1)
+        np.add.at(state.clicks, item, served.click.to_numpy())
         # Each click moves the reader's satisfied share by a tenth of the way, in the mean over the day's clicks.
-        clicks, joys = (np.bincount(log.user_id, weights=column, minlength=rules.n_users) for column in (click, satisfied))
+        # A click that the client lost moves it too: the reader has made it.
+        day = int(served.day.iloc[0])
+        loses = self.rules.click_loss and day >= self.rules.onset_day
+        click = self._clicks(served, self._luck(day)) if loses else served.click.to_numpy()
+        clicks, joys = (np.bincount(user, weights=column, minlength=self.rules.n_users) for column in (click, served.satisfied))
         move = 1 - 0.9**clicks
         state.satisfied_share += move * (joys / np.maximum(clicks, 1) - state.satisfied_share)
 
-    def _serve_incumbent_until(self, day: int) -> None:
-        past = self._past
-        while len(past.days) < day:
-            state = past.states[-1].copy()
-            past.days.append(self._serve(self.incumbent, len(past.days), state))
-            past.states.append(state)
+    def _luck(self, day: int) -> dict[str, np.ndarray]:
+        """The uniform draws of a day, tied to user and slot: the same whatever policy serves."""
+        rng, n, r = generator(self.seed, DAY, day), self.rules.n_users, self.rules
+        by_user = zip(("visit", "hour", "explore", "outage"), rng.random((4, n)), strict=True)
+        retrieve = rng.random((n, r.candidates))
+        by_slot = zip(("random", "click", "satisfied", "hide", "loss", "wait"), rng.random((6, n, r.slots)), strict=True)
+        return dict(by_user) | dict(by_slot) | dict(retrieve=retrieve, live=rng.permutation(r.new_items_a_day * r.item_life_days))
 
-    def log(self, days: int) -> pd.DataFrame:
-        """Days 0 to days-1 as production recorded them while the incumbent served. One row an impression."""
-        check_days(days)
-        self._check_horizon(days)
-        self._serve_incumbent_until(days)
-        return pd.concat(self._past.days[:days], ignore_index=True)
+    def _serve_day(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
+        rules, luck = self.rules, self._luck(day)
+        user = self._visits(day, luck["visit"], state)
+        if len(user) == 0:
+            raise WorldError(f"day {day}: nobody visited; expected more users than {rules.n_users}")
+        explored = happens(luck["explore"][user], rules.exploration)
+        outage = happens(luck["outage"][user], rules.feature_outage) & (day >= rules.onset_day)
+        live = luck["live"] + day * rules.new_items_a_day  # posts are numbered by creation; in random order for the draw
+        retrieved = live[_draw_distinct(luck["retrieve"][user], (1 + state.clicks[live]) ** rules.popularity_feedback)]
+        any_live = live[_draw_distinct(luck["random"][user], np.ones(len(live)))]
 
-    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
-        """Serve `policy` for `days` days from day `start` (default LOG_DAYS); the incumbent served before.
+        def rows(item: np.ndarray) -> pd.DataFrame:
+            repeat = item.shape[1]
+            spread = (np.repeat(column, repeat) for column in (luck["hour"][user] * 24, outage))
+            return self._features(day, np.repeat(user, repeat), item.ravel(), *spread, state)
 
-        `policy.learn(log)`, where it exists, is called each morning with all days so far; satisfaction
-        that is not known yet is NaN there. Raises WorldError beyond the horizon.
-        """
-        start = self.LOG_DAYS if start is None else start
-        check_days(days)
-        self._check_horizon(start + days)
-        self._serve_incumbent_until(start)
-        state, served = self._past.states[start].copy(), []
-        for day in range(start, start + days):
-            if hasattr(policy, "learn"):
-                policy.learn(as_known(pd.concat(self._past.days[:start] + served, ignore_index=True), day))
-            served.append(self._serve(policy, day, state))
-        return pd.concat(served, ignore_index=True)
+        # Equal scores fall in the day's random order of posts.
+        scores = scores_of(policy, rows(retrieved)).reshape(retrieved.shape)
+        best = np.take_along_axis(retrieved, ranking(scores, rules.slots), axis=1)
+        listed = np.where(explored[:, None], any_live, best)
+        propensity = (1 - rules.exploration) * (listed == best) + rules.exploration / len(live)
+        position = np.tile(np.arange(1, rules.slots + 1), len(user))
+        log = shown(rows(listed), position, propensity.ravel(), np.repeat(explored, rules.slots))
+        self._add_outcomes(log, luck)
+        self._record(log, state)
+        return log
+
+    def _clicks(self, rows: pd.DataFrame, luck: dict[str, np.ndarray]) -> np.ndarray:
+        """Whether the user of each row clicked, recorded or not."""
+        u = luck["click"][rows.user_id.to_numpy(), rows.position.to_numpy() - 1]
+        return happens(u, self._probability(rows, "click"))
+
+    def _add_outcomes(self, log: pd.DataFrame, luck: dict[str, np.ndarray]) -> None:
+        """Add what users did to the log of a day."""
+        rules, day, slot = self.rules, log.day.to_numpy(), (log.user_id.to_numpy(), log.position.to_numpy() - 1)
+        click = self._clicks(log, luck)
+        satisfied = click & happens(luck["satisfied"][slot], self._satisfaction(log))
+        lost = happens(luck["loss"][slot], rules.click_loss) & (log.android == 1) & (day >= rules.onset_day)
+        log["click"] = (click & ~lost).astype(np.int8)
+        log["hide"] = happens(luck["hide"][slot], self._probability(log, "hide")).astype(np.int8)
+        log["satisfied"] = satisfied.astype(np.float32)
+        returned_after = np.minimum(-rules.label_delay * np.log1p(-luck["wait"][slot]), WINDOW_DAYS)
+        window = WINDOW_DAYS if rules.label_delay else 0
+        delay_days = np.where(satisfied, returned_after, np.where(click, window, 0))
+        log["satisfied_known_at"] = log.time + (delay_days * 86400).astype("timedelta64[s]")
+
+    def _incumbent(self, candidates: pd.DataFrame) -> np.ndarray:
+        """The rule that editors wrote: posts that were clicked, on topics the reader likes, while they are new."""
+        click_rate = (candidates.item_clicks.to_numpy() + 2) / (candidates.item_impressions.to_numpy() + 20)
+        freshness = 0.97 ** candidates.item_age_days.to_numpy(np.float64)
+        return click_rate * (0.5 + candidates.interest_match.to_numpy(np.float64)) * freshness
 
     def branch(self, rules: FeedRules) -> FeedWorld:
         """This world with the incidents of `rules`: the days before onset_day are shared, not simulated again.
@@ -419,20 +370,9 @@ class FeedWorld:
         """
         expected = replace(rules, **{name: getattr(self.rules, name) for name in INCIDENTS})
         if expected != self.rules:
-            raise WorldError("rules: expected to differ from this world's in incidents alone; make a new FeedWorld")
-        self._serve_incumbent_until(rules.onset_day)
+            raise WorldError("rules: expected to differ from this world's in incidents alone; use with_rules for others")
+        self._serve_past(rules.onset_day)
         other = FeedWorld(rules, self.seed)
         other.incumbent = self.incumbent
-        other._past = _Past(self._past.days[: rules.onset_day], self._past.states[: rules.onset_day + 1])
+        other.adopt(self._past[: rules.onset_day])
         return other
-
-    def _check_horizon(self, end: int) -> None:
-        if not 0 < end <= self.rules.horizon_days:
-            raise WorldError(f"day {end} is beyond the horizon of {self.rules.horizon_days} days; raise FeedRules.horizon_days")
-
-
-def as_known(log: pd.DataFrame, day: int) -> pd.DataFrame:
-    """The log as it could be read at the start of `day`: later rows absent, satisfaction not known yet NaN."""
-    morning = START + pd.Timedelta(days=day)
-    seen = log[log.day < day]
-    return seen.assign(satisfied=seen.satisfied.where(seen.satisfied_known_at <= morning))

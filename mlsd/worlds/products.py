@@ -10,18 +10,16 @@ from __future__ import annotations
 import dataclasses
 from functools import cached_property
 
-import cv2
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
-from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+from mlsd.worlds.base import OnlineMetric, Policy, Rules, WorldError, effect, generator, happens, ranking, scores_of, times
+from mlsd.worlds.drawing import CATEGORIES, MATERIALS, PATTERNS, STUDIO_SIZE, crop, random_lab, render, thumbnails
+from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
-CATEGORIES = ("bottle", "vase", "lamp", "mug", "bag", "dress", "shirt", "hat")
-PATTERNS = ("plain", "horizontal", "vertical", "diagonal", "checks", "dots", "chevron", "block")
-MATERIALS = ("matte", "glossy", "woven", "metallic")
 SLOTS = 10  # results a request shows
-PHONE_SIZE = 64  # pixels: side of a phone photo as it arrives
-STUDIO_SIZE = 32  # pixels: side of a studio photo as it is stored
+PHONE_SIZE = 64  # pixels: side of a phone photo as it arrives; a studio photo is stored at STUDIO_SIZE
 NEW_DAYS = 7  # a listing younger than this counts as new
 
 # Independent random streams.
@@ -69,20 +67,26 @@ class ProductRules(Rules):
     horizon_days: int = 60  # days for which listings are drawn
 
 
-class ProductWorld:
+class ProductWorld(SimulatedWorld):
     """Users photograph things, the shop answers with ten listings, users click. See `base.World`.
 
     items: item_id, product_id (the maker's number, shared by relistings), category, created_at, expires_at.
     users: user_id, phone ("old" or "new"), created_at.
     reviews: review_id, item_id, product_id: customer photos whose product is known.
+    The candidates of a request are all listings live that day. Clicks change nothing that a later
+    request depends on. Truth needs request_id, item_id.
     """
 
+    RULES = ProductRules
     LOG_DAYS = 7
+    OUTCOMES = ("click",)
+    AFTERWARDS = ("click",)
+    SMALL = dict(n_users=100, n_live=100, n_styles=12, requests_per_day=40, horizon_days=14)
 
-    def __init__(self, rules: ProductRules | None = None, seed: int = DEFAULT_SEED) -> None:
-        self.rules = rules or ProductRules()
-        self.seed = seed
-        r = self.rules
+    # ---------- what exists ----------
+
+    def _draw(self) -> None:
+        r, seed = self.rules, self.seed
         rng = generator(seed, _LISTINGS)
         n_new = round(r.churn * r.n_live)
         n_items = r.n_live + n_new * (r.horizon_days - 1)
@@ -98,14 +102,14 @@ class ProductWorld:
         self._design_of_item = product
         self._n_unlisted = n_items // 3
         self.designs = self._draw_designs(n_items + self._n_unlisted)
-        created_day, expires_day = self._lifetimes(n_items)
+        self._created_day, expires_day = self._lifetimes(n_items)
         self.items = pd.DataFrame(
             dict(
                 item_id=np.arange(n_items),
                 product_id=product,
                 category=pd.Categorical.from_codes(self.designs.category.to_numpy()[product], CATEGORIES),
-                created_at=START + pd.to_timedelta(created_day, unit="D"),
-                expires_at=START + pd.to_timedelta(expires_day, unit="D"),
+                created_at=times(self._created_day),
+                expires_at=times(expires_day),
             )
         )
         rng = generator(seed, _USERS)
@@ -113,7 +117,7 @@ class ProductWorld:
             dict(
                 user_id=np.arange(r.n_users),
                 phone=np.where(rng.random(r.n_users) < r.old_phones, "old", "new"),
-                created_at=START - pd.to_timedelta(rng.integers(1, 900, r.n_users), unit="D"),
+                created_at=times(-rng.integers(1, 900, r.n_users)),
             )
         )
         self._activity = rng.lognormal(0, 0.8, r.n_users)
@@ -126,10 +130,6 @@ class ProductWorld:
             "click_rate": OnlineMetric("click"),
             "new_listing_share": OnlineMetric("is_new"),
         }
-        self.incumbent = self._thumbnail_search
-        self.oracle = self._truly_similar
-
-    # ---------- what exists ----------
 
     def _draw_designs(self, n: int) -> pd.DataFrame:
         """Hidden attributes of n products: lookalikes jitter a shared style, the others are drawn afresh."""
@@ -141,8 +141,8 @@ class ProductWorld:
                 shape=rng.random((size, 3)).astype(np.float32),
                 pattern=rng.integers(0, len(PATTERNS), size),
                 frequency=rng.uniform(1.1, 2.6, size),
-                lab=_random_lab(rng, size),
-                accent_lab=_random_lab(rng, size),
+                lab=random_lab(rng, size),
+                accent_lab=random_lab(rng, size),
                 material=rng.integers(0, len(MATERIALS), size),
             )
 
@@ -201,7 +201,7 @@ class ProductWorld:
             backdrop=np.clip(rng.normal(0.96, 0.02, n), 0.88, 1.0)[:, None] * np.ones((1, 3)),
         )
         shots = {k: v[item_ids] for k, v in shots.items()}
-        return _render(self.designs, self._design_of_item[item_ids], shots, size)
+        return render(self.designs, self._design_of_item[item_ids], shots, size)
 
     def review_photos(self, review_ids: np.ndarray, size: int = PHONE_SIZE) -> np.ndarray:
         """Customer photos from reviews, uint8 (n, size, size, 3)."""
@@ -237,7 +237,7 @@ class ProductWorld:
 
     def _phone_photos(self, shots: dict, rows: np.ndarray, size: int) -> np.ndarray:
         chosen = {k: v[rows] for k, v in shots.items()}
-        return _render(self.designs, chosen.pop("design"), chosen, size)
+        return render(self.designs, chosen.pop("design"), chosen, size)
 
     def _draw_phone_shots(self, rng: np.random.Generator, design: np.ndarray, old_phone: np.ndarray) -> dict[str, np.ndarray]:
         """Framing, light, background and camera of phone photos; `domain_gap` 0 gives the studio's."""
@@ -290,23 +290,20 @@ class ProductWorld:
 
     def requests(self, days: int, start: int = 0) -> pd.DataFrame:
         """The requests of `days` days: request_id, time, day, user_id, phone."""
-        check_days(days)
-        n = self.rules.requests_per_day
-        frames = []
-        for day in range(start, start + days):
-            who = self._day(day)
-            frames.append(
-                pd.DataFrame(
-                    dict(
-                        request_id=day * n + np.arange(n),
-                        time=START + pd.to_timedelta(day, unit="D") + pd.to_timedelta(who["seconds"].round(), unit="s"),
-                        day=day,
-                        user_id=who["user"],
-                        phone=self.users.phone.to_numpy()[who["user"]],
-                    )
-                )
+        self._check_days(days, start)
+        return pd.concat([self._requests(day) for day in range(start, start + days)], ignore_index=True)
+
+    def _requests(self, day: int) -> pd.DataFrame:
+        who, n = self._day(day), self.rules.requests_per_day
+        return pd.DataFrame(
+            dict(
+                request_id=day * n + np.arange(n),
+                time=times(day, np.rint(who["seconds"]).astype(np.int64)),
+                day=np.full(n, day, np.int32),
+                user_id=who["user"],
+                phone=self.users.phone.to_numpy()[who["user"]],
             )
-        return pd.concat(frames, ignore_index=True)
+        )
 
     def _shots_of_requests(self, request_ids: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         days, rows = np.divmod(np.asarray(request_ids), self.rules.requests_per_day)
@@ -331,119 +328,62 @@ class ProductWorld:
         design = shots["design"][rows]
         return np.where(design < len(self.items), design, -1)
 
-    def _p_click(self, similar: np.ndarray, position: np.ndarray) -> np.ndarray:
+    def _wanted(self, similar: np.ndarray) -> np.ndarray:
+        """P(click | looked at), given the true similarity."""
         r = self.rules
-        appeal = -3.0 + r.style_match * (similar - 0.7) + r.exact_match * (similar > 0.9999)
-        return position ** -float(r.position_bias) / (1 + np.exp(-appeal))
+        return expit(-3.0 + r.style_match * (similar - 0.7) + r.exact_match * (similar > 0.9999))
 
-    def truth(self, impressions: pd.DataFrame) -> np.ndarray:
-        """P(click) of each row of a log, shape (n,). Never a feature."""
-        shots, rows = self._shots_of_requests(impressions.request_id.to_numpy())
-        items = self._design_of_item[impressions.item_id.to_numpy()]
-        return self._p_click(_similarity_rows(self.designs, shots["design"][rows], items), impressions.position.to_numpy(float))
+    def _probability(self, rows: pd.DataFrame, outcome: str) -> np.ndarray:
+        return examined(rows, self.rules.position_bias) * self._wanted(self.oracle(rows))
 
     # ---------- serving ----------
 
-    def log(self, days: int) -> pd.DataFrame:
-        """Days 0 to days-1 as recorded while the incumbent served: one row a result shown."""
-        return self.deploy(self.incumbent, days, start=0)
-
-    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
-        """Serve `policy` for `days` days from day `start` on (default: LOG_DAYS). Columns as in the log.
-
-        The candidates of a request are all listings live that day. Clicks change nothing that a later
-        request depends on, so no state has to be carried over from the days before `start`.
-        """
-        check_days(days)
-        start = self.LOG_DAYS if start is None else start
-        learns = hasattr(policy, "learn")
-        before = [self.log(start)] if learns and start else []
-        served: list[pd.DataFrame] = []
-        for day in range(start, start + days):
-            if learns and (before or served):
-                policy.learn(pd.concat(before + served, ignore_index=True))
-            served.append(self._serve_day(policy, day))
-        return pd.concat(served, ignore_index=True)
-
-    def _serve_day(self, policy: Policy, day: int) -> pd.DataFrame:
-        r, items = self.rules, self.live(day)
-        requests = self.requests(1, start=day)
+    def _serve_day(self, policy: Policy, day: int, state: None) -> pd.DataFrame:
+        r, items, requests = self.rules, self.live(day), self._requests(day)
         n, k = len(requests), min(SLOTS, len(items))
-        age_days = day - (self.items.created_at.to_numpy()[items] - np.datetime64(START)) / np.timedelta64(1, "D")
-        listing = dict(item_id=items, item_age_days=age_days.astype(np.float32), is_new=(age_days < NEW_DAYS).astype(np.int8))
-        shown = []
+        age_days = (day - self._created_day[items]).astype(np.float32)
+
+        def rows(of: np.ndarray, column: np.ndarray) -> pd.DataFrame:
+            """One row a candidate: the requests `of`, each with the live listings of its row of `column`."""
+            asked, column = requests.iloc[np.repeat(of, column.shape[1])].reset_index(drop=True), column.ravel()
+            asked.insert(4, "item_id", items[column])
+            return asked.assign(item_age_days=age_days[column], is_new=(age_days[column] < NEW_DAYS).astype(np.int8))
+
+        found = []
         for begin in range(0, n, 50):  # fifty requests at a time keep the table of candidates small
-            asked = requests.iloc[begin : begin + 50]
-            candidates = pd.DataFrame({name: np.repeat(asked[name].to_numpy(), len(items)) for name in asked})
-            for name, values in listing.items():
-                candidates[name] = np.tile(values, len(asked))
-            scores = scores_of(policy, candidates).reshape(len(asked), len(items))
-            shown.append(np.argsort(-scores, axis=1, kind="stable")[:, :k])
-        shown = np.concatenate(shown)
+            of = np.arange(begin, min(begin + 50, n))
+            candidates = rows(of, np.tile(np.arange(len(items)), (len(of), 1)))
+            found.append(ranking(scores_of(policy, candidates).reshape(len(of), -1), k))  # of equal scores the older listing
 
         rng = generator(self.seed, _CLICKS, day)
-        shuffled = rng.random(n) < r.exploration
-        order = np.where(shuffled[:, None], np.argsort(rng.random((n, k)), axis=1), np.arange(k))
-        shown = np.take_along_axis(shown, order, axis=1)
-        position = np.arange(1, k + 1)
-        similar = similarity(self.designs, self._day(day)["shots"]["design"], self._design_of_item[items])
-        p_click = self._p_click(np.take_along_axis(similar, shown, axis=1), position)
+        randomised = happens(rng.random(n), r.exploration)
+        order = np.where(randomised[:, None], ranking(rng.random((n, k))), np.arange(k))
+        column = np.take_along_axis(np.concatenate(found), order, axis=1)
+        propensity = (1 - r.exploration) * (order == np.arange(k)) + r.exploration / k
+        position = np.tile(np.arange(1, k + 1), n)
+        log = shown(rows(np.arange(n), column), position, propensity.ravel(), np.repeat(randomised, k))
         luck = rng.random((n, len(items)), dtype=np.float32)  # one draw a request and listing, whoever ranks
-        click = np.take_along_axis(luck, shown, axis=1) < p_click
-
-        log = pd.DataFrame({name: np.repeat(requests[name].to_numpy(), k) for name in requests})
-        for name, values in listing.items():
-            log[name] = values[shown].ravel()
-        log["position"] = np.tile(position, n)
-        in_order = order == np.arange(k)
-        log["propensity"] = ((1 - r.exploration) * in_order + r.exploration / k).ravel()
-        log["click"] = click.ravel().astype(np.int8)
+        log["click"] = happens(np.take_along_axis(luck, column, axis=1).ravel(), self._probability(log, "click")).astype(np.int8)
         return log
 
     # ---------- policies the world brings ----------
 
-    def _truly_similar(self, candidates: pd.DataFrame) -> np.ndarray:
-        """The oracle: rank by true similarity."""
+    def oracle(self, candidates: pd.DataFrame) -> np.ndarray:
+        """The policy that knows the truth: rank by true similarity."""
         request, item = candidates.request_id.to_numpy(), candidates.item_id.to_numpy()
         shots, rows = self._shots_of_requests(request)
         return _similarity_rows(self.designs, shots["design"][rows], self._design_of_item[item])
 
-    def _thumbnail_search(self, candidates: pd.DataFrame) -> np.ndarray:
-        """The incumbent: compare 8 x 8 thumbnails of the detector's crop and of the front studio photo."""
+    def _incumbent(self, candidates: pd.DataFrame) -> np.ndarray:
+        """Thumbnail search: compare 8 x 8 thumbnails of the detector's crop and of the front studio photo."""
         requests, rows = np.unique(candidates.request_id.to_numpy(), return_inverse=True)
         items, columns = np.unique(candidates.item_id.to_numpy(), return_inverse=True)
         photos = crop(self.query_photos(requests), self.query_boxes(requests), STUDIO_SIZE)
-        return (thumbnails(photos) @ self._studio_thumbnails[items].T)[rows, columns]
+        return (thumbnails(photos).astype(np.float64) @ self._studio_thumbnails[items].T)[rows, columns]
 
     @cached_property
     def _studio_thumbnails(self) -> np.ndarray:
-        return thumbnails(self.studio_photos(np.arange(len(self.items))))
-
-
-def crop(photos: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
-    """Cut each box out of its photo and scale it to size x size: uint8 (n, size, size, 3).
-
-    boxes: left, top, right, bottom as shares of the frame, (n, 4).
-    """
-    out = np.empty((len(photos), size, size, 3), np.uint8)
-    pixels = np.asarray(boxes) * photos.shape[1]
-    for i, (left, top, right, bottom) in enumerate(pixels):
-        to_photo = np.array([[(right - left) / size, 0, left], [0, (bottom - top) / size, top]])
-        out[i] = cv2.warpAffine(
-            photos[i], to_photo, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-        )
-    return out
-
-
-def thumbnails(photos: np.ndarray, side: int = 8) -> np.ndarray:
-    """Each photo shrunk to side x side, brightness and contrast removed: float32 (n, side * side * 3), rows of length 1.
-
-    Source: Torralba, Fergus, Freeman (2008), "80 Million Tiny Images", section 3.
-    """
-    small = np.stack([cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA) for photo in photos])
-    flat = small.reshape(len(photos), -1).astype(np.float32)
-    flat -= flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+        return thumbnails(self.studio_photos(np.arange(len(self.items)))).astype(np.float64)
 
 
 # ---------- true similarity ----------
@@ -455,9 +395,9 @@ _OTHER_CATEGORY = 0.2  # a bag in the colours of the dress is still a little lik
 def _similarity_rows(designs: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Similarity of designs pairwise by row, in [0, 1]; broadcasts over leading axes. See `similarity`."""
     d = {name: designs[name].to_numpy() for name in ("category", "pattern", "frequency", "material")}
-    shape = designs[["shape_a", "shape_b", "shape_c"]].to_numpy(np.float32)
-    lab = designs[["l", "a", "b"]].to_numpy(np.float32)
-    accent = designs[["accent_l", "accent_a", "accent_b"]].to_numpy(np.float32)
+    shape = designs[["shape_a", "shape_b", "shape_c"]].to_numpy()
+    lab = designs[["l", "a", "b"]].to_numpy()
+    accent = designs[["accent_l", "accent_a", "accent_b"]].to_numpy()
 
     def distance(values: np.ndarray) -> np.ndarray:
         return np.sqrt(sum((values[one, j] - values[other, j]) ** 2 for j in range(3)))
@@ -491,204 +431,3 @@ def similarity(designs: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> np.
         rows = slice(begin, begin + 100)
         out[rows] = _similarity_rows(designs, one[rows, None], other[None, :])
     return out
-
-
-# ---------- rendering ----------
-
-
-def _random_lab(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Colours as shops stock them: greys and muted tones are common, vivid ones rarer. CIE Lab, (n, 3)."""
-    hue, chroma = rng.uniform(0, 2 * np.pi, n), rng.gamma(3.0, 14.0, n).clip(0, 75)
-    return np.stack([rng.uniform(25, 85, n), chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)
-
-
-def _lab_to_rgb(lab: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(lab.astype(np.float32)[None], cv2.COLOR_Lab2RGB)[0]
-
-
-def _ramp(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, 0, 1)
-
-
-def _silhouette(category: int, u: np.ndarray, v: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Signed distance (about) to the outline, positive inside; u, v in [-1, 1] with v downwards, (n, s, s)."""
-    a, b, c = (shape[:, j, None, None] for j in range(3))
-    x = np.abs(u)
-
-    def slab(top: np.ndarray | float, bottom: np.ndarray | float) -> np.ndarray:
-        return np.minimum(v - top, bottom - v)
-
-    def ring(x0: np.ndarray | float, y0: np.ndarray | float, radius: np.ndarray, thickness: float) -> np.ndarray:
-        return thickness - np.abs(np.sqrt((u - x0) ** 2 + (v - y0) ** 2) - radius)
-
-    match CATEGORIES[category]:
-        case "bottle":
-            neck, body = 0.1 + 0.1 * b, 0.28 + 0.35 * a
-            width = neck + (body - neck) * _ramp((v + 0.6 - 0.6 * c) / 0.3)
-            return np.minimum(width - x, slab(-0.95, 0.95))
-        case "vase":
-            width = 0.22 + 0.2 * a + (0.1 + 0.25 * b) * np.sin(np.pi * (0.5 + 1.2 * c) * (v + 1.2))
-            return np.minimum(width - x, slab(-0.9, 0.92))
-        case "lamp":
-            edge = 0.35 * c - 0.15
-            shade = 0.15 + 0.3 * a + (0.25 + 0.2 * b) * _ramp((v + 0.95) / (edge + 0.95))
-            stand = np.maximum(np.minimum(0.06 - x, slab(-0.2, 0.9)), np.minimum(0.35 - x, slab(0.8, 0.95)))
-            return np.maximum(np.minimum(shade - x, slab(-0.95, edge)), stand)
-        case "mug":
-            width, height = 0.4 + 0.2 * a, 0.45 + 0.4 * b
-            body = np.minimum(width - np.abs(u + 0.15), height - np.abs(v))
-            return np.maximum(body, np.where(u > width - 0.15, ring(width - 0.1, 0.0, 0.2 + 0.15 * c, 0.09), -1))
-        case "bag":
-            width = 0.45 + 0.2 * a + (0.05 + 0.25 * b) * v
-            body = np.minimum(width - x, slab(-0.2, 0.85))
-            return np.maximum(body, np.where(v < -0.15, ring(0.0, -0.2, 0.28 + 0.25 * c, 0.08), -1))
-        case "dress":
-            waist = 0.3 * c - 0.3
-            width = np.where(v < waist, 0.3 + 0.12 * a, 0.25 + (0.15 + 0.5 * b) * _ramp((v - waist) / (0.95 - waist)))
-            neck = np.sqrt(u**2 + (v + 0.95) ** 2) - 0.18
-            return np.minimum(np.minimum(width - x, slab(-0.95, 0.95)), neck)
-        case "shirt":
-            torso = np.minimum(0.4 + 0.15 * a - x, slab(-0.75, 0.5 + 0.4 * b))
-            sleeve = np.minimum(v + 0.75 - 0.45 * (x - 0.3), -0.2 + 0.55 * c - v + 0.3 * (x - 0.3))
-            sleeve = np.minimum(sleeve, 0.95 - x)
-            neck = np.sqrt(u**2 + (v + 0.8) ** 2) - 0.17
-            return np.minimum(np.maximum(torso, sleeve), neck)
-        case _:  # hat
-            dome = 1 - np.sqrt((u / (0.4 + 0.2 * a)) ** 2 + ((v - 0.25) / (0.5 + 0.4 * b)) ** 2)
-            brim = np.minimum(0.6 + 0.35 * c - x, slab(0.2, 0.42))
-            return np.maximum(np.minimum(0.4 * dome, 0.3 - v), brim)
-
-
-def _pattern(pattern: int, u: np.ndarray, v: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Share of the accent colour in each pixel, 0 to 1, (n, s, s)."""
-    f = frequency[:, None, None]
-
-    def stripes(t: np.ndarray) -> np.ndarray:
-        return _ramp(0.5 + 2.5 * np.sin(2 * np.pi * f * t))
-
-    match PATTERNS[pattern]:
-        case "plain":
-            return np.zeros_like(u)
-        case "horizontal":
-            return stripes(v)
-        case "vertical":
-            return stripes(u)
-        case "diagonal":
-            return stripes((u + v) * 0.7071)
-        case "checks":
-            return _ramp(0.5 + 3 * np.sin(2 * np.pi * f * 0.8 * u) * np.sin(2 * np.pi * f * 0.8 * v))
-        case "dots":
-            return _ramp(3.5 * (np.cos(2 * np.pi * f * u) + np.cos(2 * np.pi * f * v)) - 2.5)
-        case "chevron":
-            return stripes(v + 0.25 * np.abs((u * 2.5 + 0.5) % 2 - 1))
-        case _:  # block: the lower part in another colour, the finer the pattern the higher it starts
-            return _ramp(0.5 + 8 * (v - (1.2 - 0.6 * f)))
-
-
-def _shading(material: int, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brightness factor and added highlight of each pixel, (n, s, s) each."""
-    match MATERIALS[material]:
-        case "matte":
-            return 1.0 - 0.15 * u**2, np.zeros_like(u)
-        case "glossy":
-            return 1.0 - 0.35 * u**2, 0.55 * np.exp(-(((u + 0.2) / 0.12) ** 2 + ((v + 0.1) / 0.5) ** 2))
-        case "woven":
-            return 0.93 + 0.14 * np.sin(26 * u) * np.sin(26 * v) - 0.1 * u**2, np.zeros_like(u)
-        case _:  # metallic
-            return 0.85 + 0.3 * np.cos(7 * u + 0.8), 0.12 * _ramp(np.cos(7 * u + 0.8))
-
-
-def _things(designs: pd.DataFrame, which: np.ndarray, shots: dict, X: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Opacity (n, s, s) and colour (n, s, s, 3) of each thing on its frame."""
-    column = {k: np.asarray(shots[k], np.float32)[:, None, None] for k in ("cx", "cy", "scale", "angle", "yaw", "mirror")}
-    dx, dy = X - column["cx"], Y - column["cy"]
-    cos, sin = np.cos(column["angle"]), np.sin(column["angle"])
-    u = (cos * dx + sin * dy) / (column["scale"] * column["yaw"]) * column["mirror"]
-    v = (cos * dy - sin * dx) / column["scale"]
-    shape = designs[["shape_a", "shape_b", "shape_c"]].to_numpy(np.float32)[which]
-    frequency = designs.frequency.to_numpy(np.float32)[which]
-    distance, accent, light, shine = (np.empty_like(u) for _ in range(4))
-    for values, compute in (
-        (designs.category, lambda k, rows: (distance, _silhouette(k, u[rows], v[rows], shape[rows]))),
-        (designs.pattern, lambda k, rows: (accent, _pattern(k, u[rows], v[rows], frequency[rows]))),
-    ):
-        chosen = values.to_numpy()[which]
-        for k in np.unique(chosen):
-            rows = np.flatnonzero(chosen == k)
-            into, result = compute(int(k), rows)
-            into[rows] = result
-    material = designs.material.to_numpy()[which]
-    for k in np.unique(material):
-        rows = np.flatnonzero(material == k)
-        light[rows], shine[rows] = _shading(int(k), u[rows], v[rows])
-    pixel = 2 / X.shape[-1]
-    opacity = _ramp(distance * column["scale"] / pixel + 0.5)
-    base = _lab_to_rgb(designs[["l", "a", "b"]].to_numpy()[which])[:, None, None]
-    second = _lab_to_rgb(designs[["accent_l", "accent_a", "accent_b"]].to_numpy()[which])[:, None, None]
-    colour = (base + accent[..., None] * (second - base)) * light[..., None] + shine[..., None]
-    return opacity, colour
-
-
-def _textures(shots: dict, X: np.ndarray, Y: np.ndarray, size: int) -> np.ndarray:
-    """Deviation of a home's background from its mean colour, (n, s, s): blotches, and planks in some homes."""
-    coarse = 6
-    blotch = np.stack([np.random.default_rng(int(s)).normal(0, 1, (coarse, coarse)) for s in shots["texture_seed"]])
-    position = np.linspace(0, coarse - 1, size)
-    spread = np.clip(1 - np.abs(position[:, None] - np.arange(coarse)), 0, 1)  # linear interpolation, (size, coarse)
-    smooth = np.einsum("sc,ncd,td->nst", spread, blotch, spread, optimize=True)
-    direction = (shots["texture_seed"] % 628 / 100)[:, None, None]
-    planks = np.sin(11 * (np.cos(direction) * X + np.sin(direction) * Y))
-    return shots["texture"][:, None, None] * smooth + shots["planks"][:, None, None] * planks
-
-
-def _render(designs: pd.DataFrame, which: np.ndarray, shots: dict, size: int, chunk: int = 128) -> np.ndarray:
-    """Photos of the designs `which`, taken as `shots` say: uint8 (n, size, size, 3). The frame spans [-1, 1]."""
-    which = np.asarray(which)
-    out = np.empty((len(which), size, size, 3), np.uint8)
-    axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
-    X, Y = (grid[None] for grid in np.meshgrid(axis, axis))
-    for begin in range(0, len(which), chunk):
-        rows = slice(begin, begin + chunk)
-        out[rows] = _render_chunk(designs, which[rows], {k: v[rows] for k, v in shots.items()}, X, Y, size)
-    return out
-
-
-def _render_chunk(designs: pd.DataFrame, which: np.ndarray, shots: dict, X: np.ndarray, Y: np.ndarray, size: int) -> np.ndarray:
-    n = len(which)
-    image = np.broadcast_to(shots["backdrop"].astype(np.float32)[:, None, None], (n, size, size, 3)).copy()
-    phone = "texture" in shots
-    if phone:
-        image += _textures(shots, X, Y, size)[..., None]
-        _add_neighbours(image, designs, shots, X, Y)
-    opacity, colour = _things(designs, which, shots, X, Y)
-    image += opacity[..., None] * (colour - image)
-    image *= shots["gain"][:, None, None]
-    if phone:
-        angle = shots["gradient_angle"][:, None, None]
-        image *= (1 + shots["gradient"][:, None, None] * (np.cos(angle) * X + np.sin(angle) * Y))[..., None]
-        for i in range(n):
-            noise = np.random.default_rng(int(shots["texture_seed"][i]) + 1)
-            if shots["blur"][i] > 0.2:
-                sigma = float(shots["blur"][i]) * size / STUDIO_SIZE
-                image[i] = cv2.GaussianBlur(image[i], (0, 0), sigma)
-            if shots["noise"][i] > 0:
-                image[i] += shots["noise"][i] * noise.standard_normal(image[i].shape, dtype=np.float32)
-    return (_ramp(image) * 255 + 0.5).astype(np.uint8)
-
-
-def _add_neighbours(image: np.ndarray, designs: pd.DataFrame, shots: dict, X: np.ndarray, Y: np.ndarray) -> None:
-    """Paint a second thing behind the first, to one side of it, in the photos that have one."""
-    rows = np.flatnonzero(shots["neighbour"] >= 0)
-    if len(rows) == 0:
-        return
-    side, scale = shots["neighbour_side"][rows], shots["scale"][rows]
-    beside = dict(
-        cx=shots["cx"][rows] + 1.5 * scale * np.cos(side),
-        cy=shots["cy"][rows] + 1.5 * scale * np.sin(side),
-        scale=scale,
-        angle=np.zeros(len(rows)),
-        yaw=np.ones(len(rows)),
-        mirror=np.ones(len(rows)),
-    )
-    opacity, colour = _things(designs, shots["neighbour"][rows], beside, X, Y)
-    image[rows] += opacity[..., None] * (colour - image[rows])

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtri
 
-from mlsd.worlds.base import DEFAULT_SEED, START, OnlineMetric, Policy, Rules, WorldError, check_days, effect, generator, scores_of
+from mlsd.worlds.base import OnlineMetric, Policy, Rules, WorldError, effect, generator, happens, ranking, scores_of, times
+from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
 TOPICS = ("music", "cooking", "football", "gaming", "science", "travel", "comedy", "news", "crafts", "fitness", "film", "nature")
 SLOTS = 10  # videos on a home page
@@ -74,22 +75,27 @@ class VideoRules(Rules):
     horizon_days: int = 60  # days for which users and videos are drawn
 
 
-class VideoWorld:
+class VideoWorld(SimulatedWorld):
     """Users open the home page, the service shows ten videos, users click and watch. See `base.World`.
 
     items: item_id, topic (code into TOPICS), creator_id, length_seconds, created_at.
     users: user_id, favourite_topic, second_topic (as said at sign-up), created_at.
     A video that a user has clicked is not shown to them again: the platform sees to it, whatever the policy.
+    It fills a share of the slots at random: `policy.exploration` if it has one, else the rules' share.
+    Truth needs user_id, item_id, day, views, age_days.
     """
 
-    LOG_DAYS = 28
+    RULES = VideoRules
+    OUTCOMES = ("click",)
+    AFTERWARDS = ("click", "watch_seconds", "like", "hide", "survey", "survey_known_at")
+    KNOWN_LATER = {"survey_known_at": ("survey",)}
+    SMALL = dict(n_users=200, n_videos=120, uploads_per_day=3, requests_per_day=80, horizon_days=20)
 
-    def __init__(self, rules: VideoRules | None = None, seed: int = DEFAULT_SEED) -> None:
-        self.rules = rules or VideoRules()
-        self.seed = seed
+    # ---------- what exists ----------
+
+    def _draw(self) -> None:
         self._draw_videos()
         self._draw_users()
-        self._incumbent_days: list[pd.DataFrame] = []
         self.metrics = {
             "clicks_per_request": OnlineMetric("click", per="request"),
             "watch_minutes_per_request": OnlineMetric("watch_seconds", per="request", scale=1 / 60),
@@ -97,10 +103,6 @@ class VideoWorld:
             "likes_per_request": OnlineMetric("like", per="request"),
             "hides_per_request": OnlineMetric("hide", per="request", higher_is_better=False),
         }
-        self.incumbent = self._last_years_recommender
-        self.oracle = self.value
-
-    # ---------- what exists ----------
 
     def _draw_videos(self) -> None:
         r, rng = self.rules, generator(self.seed, _VIDEOS)
@@ -131,7 +133,7 @@ class VideoWorld:
                 topic=topic,
                 creator_id=creator,
                 length_seconds=np.clip(length, 20, 7200).astype(int),
-                created_at=START + pd.to_timedelta(day, unit="D"),
+                created_at=times(day),
             )
         )
 
@@ -147,7 +149,7 @@ class VideoWorld:
         late = rng.random(n) < r.late_users
         self._joined_day = np.where(late, rng.integers(1, r.horizon_days, n), -rng.integers(1, 700, n))
         said = taste_from @ self._topic_vectors.T / np.sqrt(TASTE_DIM) + rng.normal(0, 0.7, (n, len(TOPICS)))
-        favourites = np.argsort(-said, axis=1)
+        favourites = ranking(said, 2)
         # The incumbent remembers old users roughly; of new ones it knows what they said at sign-up.
         remembered = 0.6 * taste_from + 0.8 * rng.normal(size=(n, TASTE_DIM))
         named = (favourites[:, :1] == np.arange(len(TOPICS))) + 0.7 * (favourites[:, 1:2] == np.arange(len(TOPICS)))
@@ -157,7 +159,7 @@ class VideoWorld:
                 user_id=np.arange(n),
                 favourite_topic=favourites[:, 0],
                 second_topic=favourites[:, 1],
-                created_at=START + pd.to_timedelta(self._joined_day, unit="D"),
+                created_at=times(self._joined_day),
             )
         )
 
@@ -192,10 +194,10 @@ class VideoWorld:
             -3.4
             + r.taste * match
             + self._appeal[item]
-            + r.freshness * np.exp(-rows.age_days.to_numpy() / 4)
-            + r.social_proof * np.log10(1 + rows.views.to_numpy())
+            + r.freshness * np.exp(-rows.age_days.to_numpy(np.float64) / 4)
+            + r.social_proof * np.log10(1 + rows.views.to_numpy(np.float64))
         )
-        looks = rows.position.to_numpy() ** -r.position_bias if "position" in rows else 1.0
+        looks = examined(rows, r.position_bias)
         interest = 0.2 + self._worth[item] + 0.4 * r.taste * match
         return dict(
             click=looks * expit(wants),
@@ -205,80 +207,48 @@ class VideoWorld:
             attention=interest - 0.3 * np.log(self.items.length_seconds.to_numpy()[item] / TYPICAL_LENGTH),
         )
 
-    def truth(self, impressions: pd.DataFrame) -> np.ndarray:
-        """P(click | everything) of each row, shape (n,). Rows without a position count as on top."""
-        return self._beliefs(impressions)["click"]
+    def _probability(self, rows: pd.DataFrame, outcome: str) -> np.ndarray:
+        return self._beliefs(rows)[outcome]
 
     def value(self, impressions: pd.DataFrame) -> np.ndarray:
         """P(clicked and worth the viewer's time | everything) of each row, shape (n,): what the service is for."""
         beliefs = self._beliefs(impressions)
         return beliefs["click"] * beliefs["satisfied"]
 
-    def _outcomes(self, shown: pd.DataFrame, uniform: list[np.ndarray]) -> pd.DataFrame:
+    oracle = value
+
+    def _outcomes(self, rows: pd.DataFrame, uniform: list[np.ndarray]) -> pd.DataFrame:
         """Draw what people do with each row. uniform: six of shape (n,), tied to user, day and video, so policies share luck."""
-        p = self._beliefs(shown)
-        length = self.items.length_seconds.to_numpy()[shown.item_id]
-        click = uniform[0] < p["click"]
-        completion = expit(p["attention"] + 1.2 * ndtri(np.clip(uniform[1], 1e-6, 1 - 1e-6)))
-        asked = click & (uniform[4] < self.rules.survey_rate)
-        return shown.assign(
+        p = self._beliefs(rows)
+        length = self.items.length_seconds.to_numpy()[rows.item_id]
+        click = happens(uniform[0], p["click"])
+        completion = expit(p["attention"] + 1.2 * ndtri(np.clip(uniform[1].astype(np.float64), 1e-6, 1 - 1e-6)))
+        asked = click & happens(uniform[4], self.rules.survey_rate)
+        return rows.assign(
             click=click.astype(np.int8),
             watch_seconds=np.where(click, np.maximum(np.rint(completion * length), 1), 0).astype(np.int32),
-            like=(click & (uniform[2] < p["like"])).astype(np.int8),
-            hide=(~click & (uniform[5] < p["hide"])).astype(np.int8),
-            survey=np.where(asked, uniform[3] < p["satisfied"], np.nan).astype(np.float32),
-            survey_known_at=(shown.time + pd.Timedelta(1, "D")).where(asked),
+            like=(click & happens(uniform[2], p["like"])).astype(np.int8),
+            hide=(~click & happens(uniform[5], p["hide"])).astype(np.int8),
+            survey=np.where(asked, happens(uniform[3], p["satisfied"]), np.nan).astype(np.float32),
+            survey_known_at=(rows.time + pd.Timedelta(1, "D")).where(asked),
         )
 
     # ---------- serving ----------
 
-    def log(self, days: int) -> pd.DataFrame:
-        """Days 0 to days-1 as production recorded them. See data/videos/README.md for the columns."""
-        check_days(days)
-        self._state_after_incumbent(days)
-        return pd.concat(self._incumbent_days[:days], ignore_index=True)
+    def _new_state(self) -> _State:
+        return _State.empty(len(self.users), self._initial_views)
 
-    def deploy(self, policy: Policy, days: int, start: int | None = None) -> pd.DataFrame:
-        """Serve `policy` for `days` days from day `start` on (default LOG_DAYS). Before `start` the incumbent served.
-
-        The platform fills a share of the slots at random: `policy.exploration` if it has one, else the rules' share.
-        """
-        check_days(days)
-        start = self.LOG_DAYS if start is None else start
-        if not 0 <= start <= self.rules.horizon_days - days:
-            raise WorldError(f"start: expected 0 to {self.rules.horizon_days - days} for {days} days, found {start}")
-        state, served = self._state_after_incumbent(start), []
-        for day in range(start, start + days):
-            if hasattr(policy, "learn"):
-                policy.learn(self._as_known(self._incumbent_days[:start] + served, day))
-            served.append(self._serve_day(policy, day, state))
-        return pd.concat(served, ignore_index=True)
-
-    def _state_after_incumbent(self, day: int) -> _State:
-        """What the platform remembers at the start of `day`, the incumbent having served until then."""
-        state = _State.empty(len(self.users), self._initial_views)
-        for served in self._incumbent_days[:day]:
-            state.record(served)
-        for d in range(len(self._incumbent_days), day):
-            self._incumbent_days.append(self._serve_day(self.incumbent, d, state))
-        return state
-
-    @staticmethod
-    def _as_known(frames: list[pd.DataFrame], day: int) -> pd.DataFrame:
-        """The log at the start of `day`: surveys that are not back yet are missing."""
-        if not frames:
-            return pd.DataFrame()
-        log = pd.concat(frames, ignore_index=True)
-        late = log.survey_known_at > START + pd.Timedelta(day, "D")
-        log.loc[late, "survey"] = np.nan
-        log.loc[late, "survey_known_at"] = pd.NaT
-        return log
+    def _record(self, served: pd.DataFrame, state: _State) -> None:
+        user, item, click = served.user_id.to_numpy(), served.item_id.to_numpy(), served.click.to_numpy() == 1
+        state.shown[user, item] += 1  # a user comes at most once a day, so no pair occurs twice
+        state.clicked[user[click], item[click]] = True
+        state.views += np.bincount(item[click], minlength=len(state.views)).astype(np.int32)
 
     def _serve_day(self, policy: Policy, day: int, state: _State) -> pd.DataFrame:
         live, (user, hour) = self.live(day), self._requests(day)
         n, m = len(user), len(live)
         request = day * self.rules.requests_per_day + np.arange(n)
-        time = (START + pd.to_timedelta(day * 24 + hour, unit="h").round("s")).to_numpy()
+        time = times(day, np.rint(hour * 3600).astype(np.int64))
 
         def rows(of: np.ndarray, column: np.ndarray) -> pd.DataFrame:
             """One row a candidate: the visits `of`, each with the live videos of its row of `column`."""
@@ -287,7 +257,7 @@ class VideoWorld:
                 dict(
                     request_id=np.repeat(request[of], width),
                     time=np.repeat(time[of], width),
-                    day=np.full(len(video), day),
+                    day=np.full(len(video), day, np.int32),
                     user_id=np.repeat(user[of], width),
                     item_id=video,
                     views=state.views[video],
@@ -302,14 +272,12 @@ class VideoWorld:
         eligible = ~state.clicked[np.ix_(user, live)] & (state.shown[np.ix_(user, live)] < self.rules.max_showings)
         exploration = getattr(policy, "exploration", self.rules.exploration)
         column, explored, propensity = self._fill_slots(scores, eligible, exploration, day)
-        shown = rows(np.arange(n), column)
-        shown.insert(5, "position", np.tile(np.arange(1, SLOTS + 1), n))
-        shown["explored"] = explored.ravel().astype(np.int8)
-        shown["propensity"] = propensity.ravel()
+        position = np.tile(np.arange(1, SLOTS + 1), n)
+        page = shown(rows(np.arange(n), column), position, propensity.ravel(), explored.ravel())
         rng = generator(self.seed, _OUTCOMES, day)
         luck = [rng.random((n, m), dtype=np.float32)[np.arange(n)[:, None], column].ravel() for _ in range(6)]
-        served = self._outcomes(shown, luck)
-        state.record(served)
+        served = self._outcomes(page, luck)
+        self._record(served, state)
         return served
 
     def _fill_slots(self, scores: np.ndarray, eligible: np.ndarray, exploration: float, day: int) -> tuple[np.ndarray, ...]:
@@ -320,11 +288,11 @@ class VideoWorld:
         """
         n, m = scores.shape
         rng = generator(self.seed, _EXPLORATION, day)
-        explored = rng.random((n, SLOTS)) < exploration
+        explored = happens(rng.random((n, SLOTS)), exploration)
         shuffle = rng.permutation(m)  # ties fall in an order that is not that of upload
         lottery = rng.random((n, m), dtype=np.float32)
-        ranked = shuffle[_top(np.where(eligible, scores, -np.inf)[:, shuffle], 2 * SLOTS)]
-        drawn = _top(np.where(eligible, lottery, -1), 2 * SLOTS)
+        ranked = shuffle[ranking(np.where(eligible, scores, -np.inf)[:, shuffle], 2 * SLOTS)]
+        drawn = ranking(np.where(eligible, lottery, -1), 2 * SLOTS)
         taken, rows = np.zeros((n, m), bool), np.arange(n)
         column, propensity = np.empty((n, SLOTS), int), np.empty((n, SLOTS))
         left = eligible.sum(axis=1)
@@ -335,10 +303,10 @@ class VideoWorld:
             taken[rows, column[:, slot]] = True
         return column, explored, propensity
 
-    def _last_years_recommender(self, candidates: pd.DataFrame) -> np.ndarray:
-        """The incumbent: views a day, plus the topics that it believed a user to like when it was last trained."""
+    def _incumbent(self, candidates: pd.DataFrame) -> np.ndarray:
+        """Last year's recommender: views a day, plus the topics that it believed a user to like when it was last trained."""
         topic = self.items.topic.to_numpy()[candidates.item_id]
-        trend = np.log1p(candidates.views.to_numpy()) - np.log(candidates.age_days.to_numpy() + 3)
+        trend = np.log1p(candidates.views.to_numpy(np.float64)) - np.log(candidates.age_days.to_numpy(np.float64) + 3)
         return 0.5 * trend + self._believed[candidates.user_id.to_numpy(), topic]
 
 
@@ -353,15 +321,3 @@ class _State:
     @classmethod
     def empty(cls, n_users: int, views: np.ndarray) -> _State:
         return cls(np.zeros((n_users, len(views)), bool), np.zeros((n_users, len(views)), np.uint8), views.astype(np.int32))
-
-    def record(self, served: pd.DataFrame) -> None:
-        user, item, click = served.user_id.to_numpy(), served.item_id.to_numpy(), served.click.to_numpy() == 1
-        self.shown[user, item] += 1  # a user comes at most once a day, so no pair occurs twice
-        self.clicked[user[click], item[click]] = True
-        self.views += np.bincount(item[click], minlength=len(self.views)).astype(np.int32)
-
-
-def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k highest scores of each row, best first, (n, k)."""
-    best = np.argpartition(-scores, k, axis=1)[:, :k]
-    return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable"), 1)

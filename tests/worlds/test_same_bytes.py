@@ -7,7 +7,7 @@ import sys
 
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
-# Hashes of what each world draws and logs, a few days at its small size and a day at its own; and of some pictures.
+# Hashes of what each world draws and logs in a few days, at its small size and at its own; and of some pictures.
 HASHES = """
 import hashlib, json
 import numpy as np, pandas as pd
@@ -19,7 +19,7 @@ def of(frame): return sha(pd.util.hash_pandas_object(frame, index=False).to_nump
 
 found = {}
 for name in WORLDS:
-    for size, world, days in (("small", small(world_class(name))(), 5), ("default", world_class(name)(), 1)):
+    for size, world, days in (("small", small(world_class(name))(), 5), ("default", world_class(name)(), 4)):
         for table, frame in dict(log=world.log(days), users=world.users, items=world.items).items():
             found[f"{name}, {size}: {table}"] = of(frame)
         found[f"{name}, {size}: served by the oracle"] = of(world.deploy(world.oracle, 1, start=days))

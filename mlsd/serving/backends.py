@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol
 from zlib import crc32
 
 import lmdb
@@ -351,56 +351,70 @@ class _Environment:
 
 
 def _open_lmdb(path: Path, data: Path, map_size: int) -> lmdb.Environment:
-    """Open an environment, for reading only where nothing else is allowed, and never one that is shorter than it says.
-
-    LMDB maps the file without looking at its length; reading beyond the end ends the process with SIGBUS. A file
-    may be rightly short by pages that were freed before they were ever written, so a short one is padded, read
-    through once, and accepted if all its keys are there.
-    """
+    """Open an environment; for reading only where nothing else is allowed."""
     there = data.exists()
+    if there and data.stat().st_size:
+        map_size = max(map_size, _check_length(data))
     writable = os.access(data if there else path, os.W_OK) and os.access(path, os.W_OK)
     lock = writable or os.access(path / "lock.mdb", os.W_OK)
-    needed, mapped = _what_the_file_says(data) if there else (0, 0)
-    size = data.stat().st_size if there else 0
-    if size < needed and not writable:
-        raise StoreDown(f"LMDB at {path}: the data file has {size} bytes of at least {needed}")
-    if size < needed:
-        os.truncate(data, needed)
-    env = lmdb.open(str(path), map_size=max(map_size, mapped), max_readers=512, readonly=not writable, lock=lock)
-    if size < needed:
-        try:
-            with env.begin() as txn:
-                if sum(1 for _ in txn.cursor().iternext(values=False)) != txn.stat()["entries"]:
-                    raise lmdb.CorruptedError("keys are missing")
-        except lmdb.Error as error:
-            env.close()
-            os.truncate(data, size)
-            raise StoreDown(
-                f"LMDB at {path}: the data file was cut off: {size} bytes of at least {needed}. Restore it from a copy, "
-                "or remove the directory and write the store again"
-            ) from error
-    return env
+    return lmdb.open(str(path), map_size=map_size, max_readers=512, readonly=not writable, lock=lock)
 
 
-_META = struct.Struct("=16x I I 8x Q I 44x 48x Q Q")  # LMDB's MDB_page header and MDB_meta, up to the transaction id
+_META = struct.Struct("=16x II 8x Q I 36x Q 40x Q Q Q")  # LMDB's MDB_page header and MDB_meta
+_NO_PAGE = 2**64 - 1
 
 
-def _what_the_file_says(data: Path) -> tuple[int, int]:
-    """(bytes that the file must have, size of the map), from its newer meta page; zeros if it has none, which LMDB reports."""
-    newest = (-1, 0, 0)
+def _check_length(data: Path) -> int:
+    """The size of the map, as the file says, once it is sure that LMDB will not read beyond the end of the file.
+
+    LMDB maps the file without looking at its length, and reading beyond the end ends the process (SIGBUS). Its last
+    page may rightly be missing: one that was freed before it was ever written. So a short file is followed from page
+    to page. Raises OSError if a page is missing that is in use. What LMDB finds wrong by itself is left to it.
+    """
     with data.open("rb") as file:
-        at = 0
+        newest, at = (-1, 0, 0, 0, ()), 0
         for _ in range(2):
             file.seek(at)
             page = file.read(_META.size)
             if len(page) < _META.size:
                 break
-            magic, version, map_size, page_size, last_page, txn_id = _META.unpack(page)
+            magic, version, map_size, at, free_root, main_root, last_page, txn_id = _META.unpack(page)
             if magic != 0xBEEFC0DE or version != 1:
                 break
-            newest = max(newest, (txn_id, (last_page + 1) * page_size, map_size))
-            at = page_size
-    return newest[1:]
+            newest = max(newest, (txn_id, map_size, at, last_page, (free_root, main_root)))
+        _, map_size, page_size, last_page, roots = newest
+        size = data.stat().st_size
+        if page_size and size < (last_page + 1) * page_size and not _all_there(file, roots, page_size, size // page_size):
+            raise OSError(
+                f"the data file was cut off: {size} bytes, {(last_page + 1) * page_size} expected; "
+                "restore it from a copy, or remove the directory and write the store again"
+            )
+    return map_size
+
+
+def _all_there(file: BinaryIO, roots: Sequence[int], page_size: int, n_pages: int) -> bool:
+    """Do the trees of an LMDB file lie within its first `n_pages` pages? (MDB_page and MDB_node of mdb.c, version 0.9)"""
+    todo, seen = [root for root in roots if root != _NO_PAGE], set()
+    try:
+        while todo:
+            page = todo.pop()
+            if page >= n_pages or page in seen:
+                return False
+            seen.add(page)
+            file.seek(page * page_size)
+            content = file.read(page_size)
+            flags, end = struct.unpack_from("=10x HH", content)
+            for at in struct.unpack_from(f"={(end - 16) // 2}H", content, 16):
+                low, high, node_flags, key_size = struct.unpack_from("=4H", content, at)
+                if flags & 1:  # a branch: its nodes are pages
+                    todo.append(low | high << 16 | node_flags << 32)
+                elif node_flags & 1:  # a large value, on pages of its own
+                    (first,) = struct.unpack_from("=Q", content, at + 8 + key_size)
+                    if first + ((low | high << 16) + 16 + page_size - 1) // page_size > n_pages:
+                        return False
+    except struct.error:  # no pages of LMDB
+        return False
+    return True
 
 
 def _keys_from(cursor: lmdb.Cursor, prefix: bytes) -> Iterator[bytes]:

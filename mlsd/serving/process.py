@@ -7,8 +7,8 @@ with Service(store="store/", bundles="bundles/") as service:
 from __future__ import annotations
 
 import atexit
+import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -43,6 +43,8 @@ class Service:
         self._directory = tempfile.TemporaryDirectory(prefix="mlsd-service-")
         self._log = Path(self._directory.name) / "log"
         self._process: subprocess.Popen | None = None
+        # http_proxy and its kin are for the world outside: nothing that we start here is behind a proxy
+        self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.port = 0
         self.start()
 
@@ -81,10 +83,26 @@ class Service:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.url + "/health/live", timeout=1) as response:
+            with self._direct.open(self.url + "/health/live", timeout=1) as response:
                 return response.status == 200
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):
             return False
+
+    def health(self) -> dict:
+        """What /health/ready says: ready, model_version, list_version, degraded."""
+        try:
+            with self._direct.open(self.url + "/health/ready", timeout=5) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:  # 503: not ready, and why
+            return json.load(error)
+
+    def wait_for(self, timeout_s: float = 30.0, **expected: object) -> None:
+        """Return when its health says so, e.g. wait_for(model_version="0123456789ab"). Raises ProcessError if it never does."""
+        deadline = time.monotonic() + timeout_s
+        while not expected.items() <= (health := self.health()).items():
+            if time.monotonic() > deadline:
+                raise ProcessError(f"expected {expected} within {timeout_s} s, found {health}\n{self.log()}")
+            time.sleep(0.02)
 
     def cpu_seconds(self) -> float:
         """Processor time it has used so far, user and system, in seconds."""
@@ -97,11 +115,11 @@ class Service:
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP): a stand-in for a long garbage collection or a stolen processor."""
-        os.kill(self.pid, signal.SIGSTOP)
+        psutil.Process(self.pid).suspend()
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
-        os.kill(self.pid, signal.SIGCONT)
+        psutil.Process(self.pid).resume()
 
     def kill(self) -> None:
         """End it at once (SIGKILL), as a crash or a lost machine would."""

@@ -129,7 +129,7 @@ class LmdbKeyValue:
     """
 
     def __init__(self, path: str | Path, map_mb: int = 1024, timeout_s: float = 2.0) -> None:
-        self.path, self._map_mb, self._timeout_s = Path(path), map_mb, timeout_s
+        self.path, self._map_mb, self._timeout_s = Path(path).resolve(), map_mb, timeout_s
         self._environment: _Environment | None = None
         self._opening, self._closed = threading.Lock(), False
 
@@ -453,7 +453,9 @@ def _accept(txn: lmdb.Transaction, event: Event) -> str:
     return KEPT
 
 
+# LMDB reports a write of which only a part found room as an I/O error of its commit ("short write, filesystem full?" in mdb.c)
 _NO_ROOM = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)))
+_NO_ROOM += (f"mdb_txn_commit: {os.strerror(errno.EIO)}",)
 
 
 @contextmanager
@@ -465,7 +467,7 @@ def _lmdb_errors(path: Path) -> Iterator[None]:
         raise StoreFull(f"LMDB at {path}: full; drop old versions or reopen with a larger map_mb") from error
     except lmdb.Error as error:
         if isinstance(error, lmdb.DiskError) or any(text in str(error) for text in _NO_ROOM):
-            raise StoreFull(f"LMDB at {path}: no room on the disk; free some ({error})") from error
+            raise StoreFull(f"LMDB at {path}: no room on the disk; free some, or look whether the disk is broken ({error})") from error
         if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
             raise StoreCorrupt(f"LMDB at {path}: a page is damaged ({error}); restore a copy, or remove it and write it again") from error
         raise StoreDown(f"LMDB at {path}: {error}") from error

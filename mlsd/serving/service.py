@@ -1,6 +1,6 @@
 """The ranking service: FastAPI on uvicorn, in a process of its own.
 
-    python -m mlsd.serving.service --store redis://127.0.0.1:6379/0 --bundles bundles/ --port 8000
+    python -m mlsd.serving --store redis://127.0.0.1:6379/0 --bundles bundles/ --port 8000
 
 Every answer says who made it (`source`, `model_version`) and, if it is not what was asked for, why
 (`fallback`). Every answer, errors too, is counted under these labels at /metrics. `process.Service` starts and stops it.
@@ -65,6 +65,7 @@ class Metrics:
         self.bad_rows = count("bad_rows", "Candidates left out of an answer because their rows could not be scored")
         self.closed = count("connections_closed", "Connections closed by the service before a request had come in", ["why"])
         self.log_dropped = count("served_log_dropped", "Answers that are missing in the log of served answers")
+        self.corrupt = Gauge("corrupt_records", "Records of the store found altered and left out", ["kind"], registry=self.registry)
         self.in_flight = Gauge("in_flight", "Ranking requests being worked on", registry=self.registry)
         self.loop_lag = Gauge("loop_lag_seconds", "How late the event loop was when last looked at", registry=self.registry)
         self.stage = Histogram(
@@ -225,6 +226,8 @@ class Watch:
             except Exception as error:  # down, slow, damaged: whatever it is, look again
                 self._store_error = str(error)
             self._asked_at = None
+            for kind, n in list(self._store.corrupt.items()):
+                self._metrics.corrupt.labels(kind).set(n)
             await asyncio.sleep(LOOK_S)
 
     def degraded(self) -> list[str]:
@@ -424,8 +427,9 @@ def _exit_with_parent(server: Server) -> None:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m mlsd.serving.service", description=__doc__.splitlines()[0])
-    parser.add_argument("--store", required=True, help="a Redis URL, or the directory of an LMDB store")
+    parser = argparse.ArgumentParser(prog="python -m mlsd.serving", description=__doc__.splitlines()[0])
+    store = os.environ.get("MLSD_STORE")  # a URL may hold a password, and a command line is everybody's to read
+    parser.add_argument("--store", default=store, required=store is None, help="a Redis URL or a directory; default: MLSD_STORE")
     parser.add_argument("--namespace", default="mlsd", help="key prefix in Redis")
     parser.add_argument("--store-timeout-ms", type=float, default=50.0, help="for one Redis command")
     parser.add_argument("--bundles", required=True, help="directory with bundles and the file CURRENT")
@@ -442,6 +446,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the service until it is told to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until uvicorn has its own
     args = _options(arguments)
     limits = Limits(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Limits)})
     options = dict(timeout_s=args.store_timeout_ms / 1000) if "://" in args.store else {}
@@ -482,8 +487,3 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         pass
     os._exit(0)  # threads may be stuck in the store or in a model: nobody waits for them, what was acknowledged is on disk
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until uvicorn has its own
-    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from serving_parts import Parts
 
 from mlsd.serving.redis_server import RedisMissing, RedisServer
 from mlsd.serving.store import open_store
@@ -57,3 +58,25 @@ def store(address, clock):
         opened.clear()
         yield opened
         opened.clear()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A filled store, a bundle, and the service on top; for tests that only read."""
+    with Parts(tmp_path_factory.mktemp("parts")) as built:
+        yield built
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The same, for a test that may break it."""
+    with Parts(tmp_path) as built:
+        yield built
+
+
+@pytest.fixture
+def redis_parts(own_redis, tmp_path):
+    """The same on a Redis server of its own."""
+    with Parts(tmp_path, own_redis.url) as built:
+        built.server = own_redis
+        yield built

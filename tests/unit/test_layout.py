@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "experiments": {"metrics", "worlds"},
     "datasets": {"metrics", "worlds"},
     "monitoring": {"metrics", "worlds", "style"},
+    "search": set(),
     "serving": {"metrics", "worlds", "serving"},
 }
 

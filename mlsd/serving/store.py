@@ -126,7 +126,7 @@ class Store:
         BadRecord for a list that cannot be kept; StoreFull, having removed what this job wrote.
         """
         _check_name("version", version, VersionError)
-        self._refuse_if_kept(version)
+        self._refuse_if_kept(version, self._backend.get([_POINTER])[0])
         self._clean()
         run, now = secrets.token_hex(6), self._clock()
         lease = None  # our record in the store, as we left it: whoever gives us up for dead changes it
@@ -283,9 +283,9 @@ class Store:
             return _Pointer()
         return _Pointer(*(run and _Run(*run) for run in _unpack(_POINTER, record)))
 
-    def _refuse_if_kept(self, version: str, pointer: bytes | None = None) -> None:
+    def _refuse_if_kept(self, version: str, pointer: bytes | None) -> None:
         with suppress(StoreCorrupt):  # then nothing is served
-            if self._pointer(pointer or self._backend.get([_POINTER])[0]).keeps(version):
+            if self._pointer(pointer).keeps(version):
                 raise VersionError(f"version {version!r} is served or kept for rollback and cannot be written or dropped; take a new one")
 
     # ---------- features: one row an entity, by the version of the encoder that made it ----------

@@ -336,6 +336,22 @@ def test_two_publishers_at_once_and_rollback_returns_to_what_was_served(store):
     assert store.current() == "v3" and store.rollback() == "v2", "v2 was served before v3, for however short a time"
 
 
+def test_a_publication_between_a_jobs_last_look_and_its_seal_wins(store):
+    store.write("v1", ranked(1, range(5)), HOUR)
+    get, others = store._backend.get, ["v1"]
+
+    def get_and_be_overtaken(keys):
+        found = get(keys)
+        if keys == ["served", "complete/v1"] and others:
+            store.publish(others.pop())
+        return found
+
+    store._backend.get = get_and_be_overtaken
+    with pytest.raises(VersionError, match="is served"):
+        store.write("v1", ranked(9, range(5)), HOUR)
+    assert [store.read(u).items[0] for u in range(5)] == [10] * 5
+
+
 def test_fifty_nights_fit_in_the_room_of_a_few(tmp_path, clock):
     """Every third night's job dies half-way, and is run again."""
     lists = {user: [(i, 0.5) for i in range(50)] for user in range(500)}

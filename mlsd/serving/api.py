@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_BODY = 512 * 1024  # bytes; the largest valid request is smaller
 MAX_CANDIDATES, MAX_QUERIES, MAX_K = 500, 32, 100
-
-
-def _no_bool_no_text(value: object) -> object:
-    """JSON has numbers, text and booleans; 1.0 is a whole number, "1" and true are not."""
-    if isinstance(value, bool | str | bytes):
-        raise ValueError("expected a number")
-    return value
 
 
 def _distinct(ids: list[int]) -> list[int]:
@@ -23,14 +16,14 @@ def _distinct(ids: list[int]) -> list[int]:
     return ids
 
 
-Id = Annotated[int, Field(ge=0, le=2**53 - 1, description="exact in every JSON library"), BeforeValidator(_no_bool_no_text)]
-K = Annotated[int, Field(ge=1, le=MAX_K), BeforeValidator(_no_bool_no_text)]
+Id = Annotated[int, Field(ge=0, le=2**53 - 1, description="exact in every JSON library")]
+K = Annotated[int, Field(ge=1, le=MAX_K)]
 
 
 class Strict(BaseModel):
-    """Unknown fields are an error: a misspelt option must not be silently ignored."""
+    """Nothing is guessed: no number from a text, a boolean or 1.0, and a misspelt option is an error."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class RankRequest(Strict):
@@ -49,7 +42,6 @@ class RankRequest(Strict):
             description="Unix seconds: the clock that the features read. Rows and RSVPs are those of now, so this repeats no "
             "answer of the past: what was served then is in the log of served features. Default: now",
         ),
-        BeforeValidator(_no_bool_no_text),
     ] = None
 
 

@@ -92,6 +92,7 @@ class _Part:
     items: list[dict]
     matrix: np.ndarray | None = None
     fallback: str | None = None
+    bad: int = 0  # candidates left out because the bundle's code failed on their rows
 
 
 class Ranker:
@@ -309,7 +310,7 @@ def _compute_features(bundle: Bundle, part: _Part, user: dict, live: Live) -> No
         part.matrix = features(part.items, live)
     except Exception:  # whatever the bundle's code raises
         good = _one_by_one(one, len(part.items))
-        part.matrix = np.concatenate(list(good.values()))
+        part.matrix, part.bad = np.concatenate(list(good.values())), len(part.items) - len(good)
         part.ids, part.items = [part.ids[i] for i in good], [part.items[i] for i in good]
 
 
@@ -363,6 +364,7 @@ def _finish(work: _Work, p: np.ndarray) -> list[Answer | str]:
                 bundle.version,
                 time.time(),
                 unknown_items=unknown,
+                bad_items=part.bad + len(part.ids) - len(usable),
                 as_of=part.query.as_of,
                 encoder_version=bundle.encoder_version,
                 features=part.matrix[best],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_parts import SCORING, counted, eventually, get, pairs, post, rank, serve_bundle, shown
+from serving_parts import SCORING, counted, eventually, get, pairs, post, rank, serve_bundle
 
 GOOD = dict(user_id=1, item_ids=[1, 2])
 BAD = {
@@ -22,6 +22,7 @@ BAD = {
     "user as boolean": dict(GOOD, user_id=True),
     "user missing": dict(item_ids=[1]),
     "user negative": dict(GOOD, user_id=-1),
+    "user with a point": dict(GOOD, user_id=1.0),
     "user with fraction": dict(GOOD, user_id=1.5),
     "user too large": dict(GOOD, user_id=2**53),
     "user NaN": b'{"user_id": NaN, "item_ids": [1]}',
@@ -91,8 +92,8 @@ def test_there_is_no_other_way_in(parts, method, path):
 def test_the_api_keeps_to_its_own_schema(parts, tmp_path):
     """Thousands of requests made from the schema, valid and not: no 5xx, nothing that the schema does not describe."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", parts.service.url + "/openapi.json"]
-    command += ["--max-examples", "40", "--seed", "1", "--workers", "2", "--no-color", "--generation-database", "none"]
-    fuzz = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    command += ["--max-examples", "25", "--seed", "1", "--workers", "2", "--no-color", "--generation-database", "none"]
+    fuzz = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     print(fuzz.stdout[-6000:])
     assert fuzz.returncode == 0, fuzz.stdout[-6000:] + fuzz.stderr[-2000:]
     assert rank(parts.service)["source"] == "online"
@@ -135,7 +136,3 @@ def test_a_replay_sets_the_clock_of_the_features_and_nothing_else(own):
         post(own.service, "/v1/events", dict(event_id=f"r{user}", kind="rsvp", user_id=user, item_id=3))
     assert pairs(rank(own.service, as_of=1000, k=20)) != pairs(before)
     assert "served features" in json.dumps(get(own.service, "/openapi.json").json()["components"]["schemas"]["RankRequest"])
-
-
-def test_whole_numbers_may_have_a_point(parts):
-    assert shown(rank(parts.service, item_ids=[1.0, 2.0], user_id=1.0, k=2.0)) in ([1, 2], [2, 1])

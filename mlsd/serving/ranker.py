@@ -24,7 +24,6 @@ from mlsd.serving.scoring import Live
 from mlsd.serving.store import ANYONE, Store, TopK
 
 MAX_BAD_ROWS = 8  # of one request; with more, it is not the rows that are bad but the code
-LATE_S = 0.02  # an event loop that is later than this is itself what makes time-outs
 _PROCESS, _NUMBER = secrets.token_hex(6), itertools.count()
 
 
@@ -189,9 +188,10 @@ class Ranker:
         return Live.of(*self._store.live(kind, ids, user.get("friends", ())))
 
     def _is_the_stores_fault(self, asking_since: float | None, due: float) -> bool:
-        """At a time-out: has the store kept us waiting, while this process itself ran on time? Then the breaker hears of it."""
+        """At a time-out: has the store kept us waiting, or was this process itself late to notice? The breaker hears of the first."""
         now = time.monotonic()
-        blamed = asking_since is not None and now - asking_since > self._limits.store_ms / 1000 and now - due < LATE_S
+        waited = 0.0 if asking_since is None else now - asking_since
+        blamed = waited > self._limits.store_ms / 1000 and now - due < waited / 4
         if blamed:
             self._breaker.record(ok=False)
         return blamed

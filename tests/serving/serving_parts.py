@@ -93,8 +93,10 @@ class Parts:
         fill(self.store)
         self.version = serve_bundle(self.root, 1)
         self.fault_file = directory / "fault"
-        # tests look at answers, not at this machine's speed: a second of deadline, where nothing else is asked for
-        self.service = Service(self.address, self.root, fault_file=self.fault_file, **dict(deadline_ms=2000) | options)
+        # tests look at answers, not at this machine's speed
+        self.service = Service(
+            self.address, self.root, fault_file=self.fault_file, **dict(deadline_ms=2000, store_timeout_ms=500) | options
+        )
 
     def __enter__(self) -> Parts:
         return self

@@ -104,6 +104,7 @@ class Ranker:
         self._breaker = Breaker(limits.breaker_failures, limits.breaker_open_s)
         self._micro = MicroBatcher(_predict_together, limits.micro_batch, limits.micro_wait_ms / 1000) if limits.micro_batch else None
         self._item_rows = RowCache(lambda ids, version: store.rows("item", ids, version), limits.row_age_s)
+        self._takes_s = 0.0  # how long the work of a call has taken, smoothed
         self._nothing_known = 0  # calls in a row of whose candidates the store knew none
 
     def degraded(self) -> list[str]:
@@ -150,16 +151,19 @@ class Ranker:
 
     def _rank(self, work: _Work) -> list[Answer | str]:
         """All steps, in one thread."""
+        begun = time.perf_counter()
         self._prepare(work)
         start = time.perf_counter()
         p = work.bundle.predict(work.matrix)
         work.stages_ms["predict"] = (time.perf_counter() - start) * 1000
-        return _finish(work, p)
+        answers = _finish(work, p)
+        self._takes_s += 0.1 * (time.perf_counter() - begun - self._takes_s)
+        return answers
 
     def _prepare(self, work: _Work) -> None:
         """Hydrate all queries with one read a kind of row, and compute their features."""
-        if time.monotonic() > work.give_up_at:
-            raise TimeoutError
+        if time.monotonic() + min(self._takes_s, self._limits.deadline_ms / 4000) > work.give_up_at:
+            raise TimeoutError  # it would come too late: leave the time to one that can still be in time
         start, work.asking_since = time.perf_counter(), time.monotonic()
         bundle, version = work.bundle, work.bundle.encoder_version
         users = self._store.rows("user", [query.user_id for query in work.queries], version)

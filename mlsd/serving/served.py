@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,9 @@ class ServedLog:
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Write what waits, if the disk takes it in time."""
-        try:
-            self._waiting.put_nowait(None)
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=timeout_s)
             self._thread.join(timeout_s)
-        except queue.Full:
-            pass
 
 
 def _line(route: str, answer: Answer) -> bytes:

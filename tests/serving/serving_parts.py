@@ -95,7 +95,7 @@ class Parts:
         self.fault_file = directory / "fault"
         # tests look at answers, not at this machine's speed
         self.service = Service(
-            self.address, self.root, fault_file=self.fault_file, **dict(deadline_ms=2000, store_timeout_ms=500) | options
+            self.address, self.root, fault_file=self.fault_file, **dict(deadline_ms=2000, store_timeout_ms=500, events_ms=20_000) | options
         )
 
     def __enter__(self) -> Parts:

@@ -46,10 +46,10 @@ def test_without_descriptors_requests_fail_and_are_not_counted_as_ranked(parts):
     """As under the 256 descriptors that macOS grants by default."""
     code = """
         import resource, sys
-        from serving_parts import rank_calls
-        from mlsd.serving.load import run_load
+        from mlsd.serving.load import Call, run_load
+        calls = [Call("/v1/rank", dict(user_id=1, item_ids=[1, 2, 3]))]
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-        result = run_load(sys.argv[1], rank_calls(), 200, concurrency=100, rate=5000)
+        result = run_load(sys.argv[1], calls, 200, concurrency=100, rate=5000)
         no_answer = result.status == 0
         assert no_answer.any(), "the test needs failures"
         assert (result.outcome[no_answer] == "no answer").all() and (result.outcome[~no_answer] != "no answer").all()

@@ -112,6 +112,7 @@ def test_nothing_in_the_package_needs_what_windows_lacks():
     """resource, fcntl and uvloop are absent there: everything must still import."""
     code = """
         import sys
+        import psutil  # has a part of its own for each system
         sys.modules.update(dict.fromkeys(["resource", "fcntl", "uvloop", "termios", "pwd", "grp"]))
         import mlsd.serving.service, mlsd.serving.bench, mlsd.serving.process, mlsd.serving.load
     """

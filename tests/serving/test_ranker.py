@@ -299,7 +299,7 @@ def test_beyond_its_limit_the_service_sheds_before_it_reads_and_says_so(own):
 def test_at_twice_its_capacity_shedding_costs_no_goodput_and_blames_no_store(own):
     """Interleaved blocks, with shedding and without, at twice what a closed loop gets; the store is healthy all the time."""
     own.service.stop()
-    shed = dict(deadline_ms=1000, max_in_flight=16)
+    shed = dict(deadline_ms=1000, max_in_flight=200)
     unlimited = dict(deadline_ms=60_000, max_in_flight=100_000)
     with Service(own.address, own.root, **shed) as shedding, Service(own.address, own.root, **unlimited) as patient:
         for service in (shedding, patient):
@@ -316,4 +316,4 @@ def test_at_twice_its_capacity_shedding_costs_no_goodput_and_blames_no_store(own
         ratio = statistics.median(a / b for a, b in zip(goodput["shedding"], goodput["patient"], strict=True))
         print("goodput with shedding over without:", round(ratio, 2), "capacity:", round(capacity))
         assert "left alone" not in degraded(shedding)
-        assert ratio > 0.6, "the exact ratio is measured by `make bench-serving`; here it must only not collapse"
+        assert ratio > 0.5, "it was a sixth to a half when requests were read and parsed before they were shed"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlsd.serving.vectors import IndexFileError, PhotoError, check_photos, decode_photo, index_bytes, load_index, save_index, search
+from mlsd.search import IndexFileError, PhotoError, check_photos, decode_photo, index_bytes, load_index, save_index, search
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -185,7 +185,7 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     def power_cut(*_):
         raise OSError("power cut")
 
-    monkeypatch.setattr("mlsd.serving.vectors.os.replace", power_cut)
+    monkeypatch.setattr("mlsd.search.os.replace", power_cut)
     with pytest.raises(OSError, match="power cut"):
         save_index(path, index, "v2")
     assert load_index(path, "v1").ntotal == index.ntotal

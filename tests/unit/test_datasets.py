@@ -6,9 +6,10 @@ import zipfile
 import pandas as pd
 import pytest
 
-from mlsd import datasets
+from mlsd import datasets, files, worlds
 from mlsd.datasets import DatasetError
-from mlsd.worlds import WORLDS, open_world
+from mlsd.worlds import WORLDS, open_world, world_class
+from mlsd.worlds.checks import at_random
 
 SHIPPED = [name for name in WORLDS if (datasets.DATA / name / "log.parquet").exists()]
 
@@ -19,14 +20,38 @@ def data(tmp_path, monkeypatch):
     for name in ("checksums.txt", "sources.txt"):
         shutil.copy(datasets.DATA / name, tmp_path / name)
     shutil.copytree(datasets.DATA / "ads", tmp_path / "ads")
-    monkeypatch.setattr(datasets, "DATA", tmp_path)
-    return tmp_path
+    for module in (datasets, files):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+    worlds._past.cache_clear()
+    yield tmp_path
+    worlds._past.cache_clear()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_shipped_log_is_what_the_world_generates_today(name):
-    world = open_world(name)
-    pd.testing.assert_frame_equal(datasets.load(name), world.log(world.LOG_DAYS), check_dtype=False, rtol=1e-5)
+def test_the_shipped_log_is_what_the_world_generates_today_and_its_past(name, monkeypatch):
+    """To the byte; and the day after it is the same, whether the past was served or read."""
+    simulated, opened = world_class(name)(), open_world(name)
+    pd.testing.assert_frame_equal(datasets.load(name), simulated.log(simulated.LOG_DAYS))
+    pd.testing.assert_frame_equal(opened.deploy(at_random, 1), simulated.deploy(at_random, 1))
+    assert len(opened._past) == opened.LOG_DAYS
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_datasheet_documents_every_column_and_its_type(name):
+    log, rows = datasets.load(name), {}
+    for line in (datasets.DATA / name / "README.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 3 and cells[0] not in ("column", "---"):
+            rows |= dict.fromkeys(cells[0].split(", "), cells[1])
+    spoken = {"datetime64[us]": "datetime", "str": "string"}
+    assert rows == {name: spoken.get(str(dtype), str(dtype)) for name, dtype in log.dtypes.items()}
+    assert f"{len(log):,} rows" in (datasets.DATA / name / "README.md").read_text()
+
+
+def test_a_package_without_its_repository_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "DATA", tmp_path / "data")
+    with pytest.raises(DatasetError, match="expected the checksums of the book's data, found none.*pip install -e"):
+        datasets.load("ads")
 
 
 def test_another_seed_generates_another_log(monkeypatch):

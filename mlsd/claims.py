@@ -1,4 +1,4 @@
-"""Claims that can fail, decisions with a price, and the colophon that closes a chapter.
+"""Claims that can fail, and the colophon that closes a chapter.
 
 Each call shows itself to the reader and leaves a machine-readable record in the cell's output
 (MIME type `application/vnd.mlsd+json`), from which the tests and the status page are made.
@@ -9,124 +9,130 @@ from __future__ import annotations
 import html
 import os
 import platform
-import resource
+import re
 import sys
 import time
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 
-import pandas as pd
-from IPython.display import HTML, Markdown, display
+import psutil
+from IPython.display import Markdown, display
 
-from mlsd.metrics import Estimate
+from mlsd.estimates import Estimate
+from mlsd.tables import SCALES, decimals_for, number
 from mlsd.worlds.base import effects_off_from_environment, seed_from_environment
 
 MIME = "application/vnd.mlsd+json"
 _PACKAGES = ("numpy", "pandas", "scikit-learn", "lightgbm", "keras", "keras-rs", "jax", "faiss-cpu", "implicit", "river")
-_ROOT = Path(__file__).resolve().parent.parent
+_KEY = re.compile(r"[a-z][a-z0-9_]*")
 _started = time.monotonic()
-_claims: list[dict] = []
-_decisions: list[dict] = []
+# By kind and key: a cell that is run twice replaces what it said before.
+_said: dict[tuple[str, str], dict] = {}
 
 
 class ClaimFailed(AssertionError):
     """The interval of a claim does not clear its bound: the sentence is not what this run showed."""
 
 
-def _show(record: dict, text: str, body: str) -> None:
+def records(kind: str) -> list[dict]:
+    """What was recorded in this process so far, in the order in which it was first said."""
+    return [record for (its_kind, _), record in _said.items() if its_kind == kind]
+
+
+def publish(record: dict, text: str, body: str) -> None:
+    """Show a record to the reader (as text and as HTML), and keep it under its kind and key."""
+    _said[record["kind"], record["key"]] = record
     display({"text/plain": text, "text/html": body, MIME: record}, raw=True)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+def check_key(key: str) -> None:
+    """Raise ValueError unless the key is a word of small letters, digits and underscores."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"key: expected small letters, digits and underscores, found {key!r}")
 
 
-def _interval(e: Estimate) -> str:
-    return _number(e.value) if e.low == e.high else f"{_number(e.value)} [{_number(e.low)}, {_number(e.high)}]"
+def failures_are_raised() -> bool:
+    """False with MLSD_CLAIMS=record: `make robust` and `make falsify` read every claim of a run."""
+    return os.environ.get("MLSD_CLAIMS") != "record"
 
 
 def claim(
     sentence: str,
     estimate: Estimate,
+    *,
+    key: str,
+    unit: str,
     at_least: float | None = None,
     at_most: float | None = None,
     rests_on: str | Iterable[str] = (),
+    broken_by: tuple[str, str] | None = None,
 ) -> None:
     """Show a sentence with its number, interval and bound; raise ClaimFailed unless the whole interval clears the bound.
 
+    sentence: a whole sentence that stands alone, without its number.
     estimate: what was measured; `Estimate.exact` for a quantity without sampling error.
-    at_least, at_most: the bound; at least one is needed.
-    rests_on: the planted effects without which the sentence should be false (`make falsify` tries).
-    Raises TypeError for a bare number, ValueError for no bound. With MLSD_CLAIMS=record a failure is
-    recorded and shown, but not raised: `make robust` and `make falsify` read every claim of a run.
+    key: by which reports know the claim; unique in the chapter.
+    unit: of the number, as in `tables.number`: "%" and "points" show a fraction times 100.
+    at_least, at_most: the bound, on the scale of the estimate; at least one is needed.
+    rests_on: the planted effects without which the claim goes red.
+    broken_by: (old, new), a replacement in the chapter's own code upon which the claim goes red. `old` stands there exactly once.
+    A claim needs one of the two: `make falsify` tries each. Raises TypeError for a bare number, ValueError for no bound,
+    no unit or no way to break it. With MLSD_CLAIMS=record a failure is recorded and shown, but not raised.
     """
+    check_key(key)
     if not isinstance(estimate, Estimate):
         raise TypeError(
-            f"claim {sentence!r}: expected an Estimate with an interval, found {type(estimate).__name__}; "
-            "use mlsd.metrics (mean, estimate, compare), or Estimate.exact(x) if x has no sampling error"
+            f"claim {key!r}: expected an Estimate with an interval, found {type(estimate).__name__}; "
+            "use mlsd.estimates (mean, estimate, compare), or Estimate.exact(x) if x has no sampling error"
         )
-    if at_least is None and at_most is None:
-        raise ValueError(f"claim {sentence!r}: expected at_least or at_most; a claim without a bound cannot fail")
-    held = bool((at_least is None or estimate.low >= at_least) and (at_most is None or estimate.high <= at_most))
-    bounds = [f"{word} {_number(bound)}" for word, bound in (("at least", at_least), ("at most", at_most)) if bound is not None]
     rests_on = [rests_on] if isinstance(rests_on, str) else list(rests_on)
+    if at_least is None and at_most is None:
+        raise ValueError(f"claim {key!r}: expected at_least or at_most; a claim without a bound cannot fail")
+    if not rests_on and broken_by is None:
+        raise ValueError(f"claim {key!r}: expected rests_on or broken_by; a claim that nothing breaks proves nothing")
+    if not unit:
+        raise ValueError(f"claim {key!r}: expected the unit of its number, such as '%', 'ms' or 'lost RSVPs'")
+    held = bool((at_least is None or estimate.low >= at_least) and (at_most is None or estimate.high <= at_most))
+    measured = _measured(estimate, unit, at_least, at_most)
     record = dict(
         kind="claim",
+        key=key,
         sentence=sentence,
+        unit=unit,
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
         at_least=at_least,
         at_most=at_most,
         rests_on=rests_on,
+        broken_by=None if broken_by is None else list(broken_by),
         held=held,
     )
-    _claims.append(record)
     verdict = "held" if held else "failed"
-    measured = f"{_interval(estimate)}, claimed {' and '.join(bounds)}"
-    _show(
+    publish(
         record,
-        f"Claim {verdict}: {sentence} ({measured})",
+        f"Claim {verdict}: {sentence}. Measured: {measured}.",
         f'<div class="mlsd-claim mlsd-{verdict}" role="note"><strong>{"✓" if held else "✗"} Claim {verdict}.</strong> '
-        f"{html.escape(sentence)}. <span>Measured: {html.escape(measured)}.</span></div>",
+        f"{html.escape(sentence)}. <span>Measured: {html.escape(measured)}.</span>{_how_to_break(rests_on, broken_by)}</div>",
     )
-    if not held and os.environ.get("MLSD_CLAIMS") != "record":
+    if not held and failures_are_raised():
         raise ClaimFailed(f"{sentence}: measured {measured}")
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, Estimate):
-        return _interval(value)
-    return _number(value) if isinstance(value, float) else str(value)
+def _measured(estimate: Estimate, unit: str, at_least: float | None, at_most: float | None) -> str:
+    bounds = {"at least": at_least, "at most": at_most}
+    scaled = [x * SCALES.get(unit, 1.0) for x in (estimate.value, estimate.low, estimate.high, *bounds.values()) if x is not None]
+    decimals = decimals_for(*scaled)
+    claimed = " and ".join(f"{words} {number(bound, unit, decimals)}" for words, bound in bounds.items() if bound is not None)
+    return f"{number(estimate, unit, decimals)}, claimed {claimed}"
 
 
-def decision(question: str, options: pd.DataFrame, chosen: str, because: str, gives_up: str, flips_when: str) -> None:
-    """Show a decision card: what was possible, what was measured, what was chosen, its price, and what would flip it.
-
-    options: one row an option (index: its name), one column a measured quantity; cells may be Estimates.
-    Raises ValueError if `chosen` is not one of the options.
-    """
-    if chosen not in options.index:
-        raise ValueError(f"decision {question!r}: chosen {chosen!r} is not among the options {list(options.index)}")
-    shown = options.map(_cell)
-    record = dict(kind="decision", question=question, chosen=chosen, because=because, gives_up=gives_up, flips_when=flips_when)
-    _decisions.append(record)
-    table = shown.to_html(border=0, classes="mlsd-options", escape=True)
-    lines = [("We choose", f"{chosen}, because {because}"), ("It costs", gives_up), ("We would switch if", flips_when)]
-    body = "".join(f"<p><strong>{label}</strong> {html.escape(text)}.</p>" for label, text in lines)
-    _show(
-        record,
-        f"Decision: {question}\n{shown.to_string()}\n" + "\n".join(f"{label} {text}." for label, text in lines),
-        f'<div class="mlsd-decision" role="note"><p class="mlsd-question"><strong>{html.escape(question)}</strong></p>{table}{body}</div>',
-    )
-
-
-def decisions_so_far() -> None:
-    """Show every decision of this chapter in one table."""
-    table = pd.DataFrame([{k: r[k] for k in ("question", "chosen", "gives_up", "flips_when")} for r in _decisions])
-    table.columns = ["question", "we choose", "it costs", "we would switch if"]
-    display(HTML(f'<div class="mlsd-decisions">{table.to_html(index=False, border=0)}</div>'))
+def _how_to_break(rests_on: list[str], broken_by: tuple[str, str] | None) -> str:
+    ways = [f"switch off <code>{html.escape(effect)}</code> in the world's rules" for effect in rests_on]
+    if broken_by is not None:
+        old, new = (f"<code>{html.escape(text.strip())}</code>" if text.strip() else "nothing" for text in broken_by)
+        ways.append(f"put {new} in the place of {old}")
+    return f'<details class="mlsd-break"><summary>Break it</summary><p>It goes red if you {", or if you ".join(ways)}.</p></details>'
 
 
 def say(text: str) -> None:
@@ -135,33 +141,37 @@ def say(text: str) -> None:
 
 
 def _peak_memory_mb() -> float:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return psutil.Process().memory_info().peak_wset / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def colophon() -> None:
     """Close the chapter: run time, peak memory, seed, versions, claims held."""
+    global _started
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    claims, decisions = records("claim"), records("decision")
     record = dict(
         kind="colophon",
+        key="colophon",
         seconds=round(time.monotonic() - _started, 1),
         cpu_seconds=round(time.process_time(), 1),
         peak_memory_mb=round(_peak_memory_mb()),
         seed=seed_from_environment(),
         effects_off=list(effects_off_from_environment()),
-        claims=len(_claims),
-        held=sum(c["held"] for c in _claims),
-        decisions=len(_decisions),
+        claims=len(claims),
+        held=sum(c["held"] for c in claims),
+        decisions=len(decisions),
+        open_decisions=sum(bool(d["open"]) for d in decisions),
         versions=versions,
-        # what the claims depend on beside the chapter's own code; `make robust` reruns a chapter when one changes
-        modules=sorted(
-            {Path(m.__file__).relative_to(_ROOT).as_posix() for n, m in list(sys.modules.items()) if n.partition(".")[0] == "mlsd"}
-        ),
     )
     text = (
         f"{record['held']} of {record['claims']} claims held. Run in {record['seconds']:.0f} s "
@@ -169,4 +179,5 @@ def colophon() -> None:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "."
     )
-    _show(record, text, f'<div class="mlsd-colophon" role="note">{html.escape(text)}</div>')
+    publish(record, text, f'<div class="mlsd-colophon" role="note">{html.escape(text)}</div>')
+    _started = time.monotonic()  # the chapter may be run again in this process

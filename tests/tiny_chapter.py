@@ -1,4 +1,4 @@
-"""A chapter that keeps the contract and runs in seconds: what the tests of the checks break, one fault at a time."""
+"""A chapter and a lab that keep the contract and run in seconds: what the tests of the checks break, one fault at a time."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ EXERCISES = "\n\n".join(
 IMPORTS = """import matplotlib.pyplot as plt
 import pandas as pd
 
-from mlsd.claims import claim, colophon, decision, decisions_so_far, say
-from mlsd.metrics import Estimate"""
+from mlsd.claims import claim, colophon, say
+from mlsd.decisions import Cell, decision, decisions_so_far, least
+from mlsd.estimates import Estimate"""
 FIGURE = """fig, ax = plt.subplots()
 ax.plot([0, 1], [0, 1])
 ax.set(title="The line rises", xlabel="time (days)", ylabel="clicks")
 plt.show()"""
-DECISION = """options = pd.DataFrame({"cost (s)": [1.0, 2.0]}, index=["small", "large"])
-decision("Small or large?", options, chosen="small", because="it is cheaper",
-         gives_up="nothing", flips_when="it is not")
+DECISION = """options = pd.DataFrame({"cost": [1.0, 2.0]}, index=["small", "large"])
+decision("Small or large?", options, least("cost"), key="size", gives_up="nothing",
+         flips_with=Cell("small", "cost"))
 decisions_so_far()"""
 
 
-def claim_cell(number: int) -> str:
-    return f'claim("{number} is more than zero", Estimate({number}, {number - 0.5}, {number + 0.5}), at_least=0.2)'
+def claim_cell(n: int) -> str:
+    return f"""claim("{n} is more than zero", Estimate({n}, {n - 0.5}, {n + 0.5}), at_least=0.2,
+      key="more_{n}", unit="apples", broken_by=("Estimate({n}, {n - 0.5}", "Estimate({n}, -1"))"""
 
 
 def tiny_chapter() -> nbformat.NotebookNode:
@@ -66,10 +68,41 @@ def tiny_chapter() -> nbformat.NotebookNode:
     }
     cells = [new_markdown_cell(FRONT)]
     for number, title in zip(NUMBERS, TITLES, strict=True):
-        words = "\n\n".join(" ".join(["Plain short sentences in the second person say what you see here."] * 5) for _ in range(3))
+        words = "\n\n".join(" ".join(["Plain short sentences in the second person say what you see here."] * 5) for _ in range(4))
         cells += [new_markdown_cell(f"## {number}. {title}\n\n{words}"), *inside.get(title, [])]
     cells.append(new_code_cell("colophon()"))
-    return new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
+    return _notebook("case", cells)
+
+
+LAB_FRONT = """# Tiny lab
+
+A lab of [the tiny chapter](../tiny.ipynb).
+
+:::{admonition} The question
+:class: core-question
+What is one?
+:::
+"""
+
+
+def tiny_lab() -> nbformat.NotebookNode:
+    """A question, three sections, cells quoted from the tiny chapter, a claim."""
+    tags = dict(tags=["quoted"], mlsd={"from": "tiny"})
+    cells = [
+        new_markdown_cell(LAB_FRONT),
+        new_code_cell(IMPORTS, metadata=tags),
+        new_markdown_cell(f"## Predict\n\n{PREDICT}"),
+        new_code_cell(claim_cell(1), metadata=tags),
+        new_markdown_cell("## Change\n\nMake it two."),
+        new_markdown_cell("## Discuss\n\nIs it one?"),
+        new_code_cell("colophon()"),
+    ]
+    return _notebook("lab", cells)
+
+
+def _notebook(kind: str, cells: list) -> nbformat.NotebookNode:
+    kernel = dict(name="mlsd", display_name="Python 3 (ML system design)", language="python")
+    return new_notebook(cells=cells, metadata=dict(kernelspec=kernel, mlsd=dict(kind=kind)))
 
 
 def cell_holding(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,32 +18,25 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from mlsd.serving.bundle import Bundle, publish_bundle, read_bundle, write_bundle
+from mlsd.serving.bundle import Bundle, encoder_version, publish_bundle, read_bundle, write_bundle
 from mlsd.serving.load import Call, run_load, summary
-from mlsd.serving.process import RedisServer, Service
-from mlsd.serving.stores import ANYONE, Store, open_store
+from mlsd.serving.process import Service
+from mlsd.serving.redis_server import RedisMissing, RedisServer
+from mlsd.serving.store import ANYONE, Store, open_store
+from mlsd.timing import time_each
 
 N_USERS, N_ITEMS, N_CANDIDATES, N_FEATURES = 2_000, 500, 50, 20
+ENCODER = encoder_version({})
 SCORING = """
 import numpy as np
 
-def features(user, items, who, now, encoder):
+def features(user, items, live, now, encoder):
     u, v = np.array(user["taste"]), np.array([item["topics"] for item in items])
     return np.concatenate([np.broadcast_to(u, v.shape), u * v], axis=1)
 
 def combine(p, items, weights):
     return p
 """
-
-
-def time_each(work: Callable[[int], object], n: int) -> np.ndarray:
-    """Milliseconds of each of the calls work(0) ... work(n - 1), shape (n,)."""
-    times = np.empty(n + 1)
-    times[0] = time.perf_counter()
-    for i in range(n):
-        work(i)
-        times[i + 1] = time.perf_counter()
-    return np.diff(times) * 1000
 
 
 def predict_limit(bundle: Bundle, rows: Sequence[int], n: int = 100) -> pd.DataFrame:
@@ -74,14 +65,15 @@ def fill(store: Store, root: Path) -> Bundle:
     """Users, items, lists and a published bundle, all made up."""
     rng = np.random.default_rng(0)
     half = N_FEATURES // 2
-    store.put_rows("user", {i: {"taste": rng.normal(size=half).round(3).tolist()} for i in range(N_USERS)})
-    store.put_rows("item", {i: {"topics": rng.normal(size=half).round(3).tolist()} for i in range(N_ITEMS)})
+    store.put_rows("user", {i: {"taste": rng.normal(size=half).round(3).tolist()} for i in range(N_USERS)}, ENCODER)
+    store.put_rows("item", {i: {"topics": rng.normal(size=half).round(3).tolist()} for i in range(N_ITEMS)}, ENCODER)
     store.write("v1", {u: [(i, 1 - i / 100) for i in range(50)] for u in (ANYONE, *range(N_USERS))}, ttl_s=86_400)
     store.publish("v1")
     x = rng.normal(size=(20_000, N_FEATURES))
     y = x[:, half:].sum(axis=1) + rng.normal(size=len(x)) > 0
     model = lgb.train(dict(objective="binary", num_leaves=31, num_threads=1, verbose=-1), lgb.Dataset(x, y), 100)
-    golden = [dict(user=store.rows("user", [0])[0], items=store.rows("item", range(3)), who=[[]] * 3, now=0.0)]
+    live = dict(total=[0] * 3, of_friends=[0] * 3)
+    golden = [dict(user=store.rows("user", [0], ENCODER)[0], items=store.rows("item", range(3), ENCODER), live=live, now=0.0)]
     version = write_bundle(root, SCORING, {}, model, ([0, 1], [0, 1]), {}, range(N_ITEMS), golden)
     publish_bundle(root, version)
     return read_bundle(root / version)
@@ -104,15 +96,15 @@ def main(arguments: list[str] | None = None) -> None:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlsd-bench-")))
         addresses = {"LMDB": str(directory / "store")}
-        if shutil.which("redis-server"):
+        try:
             addresses["Redis"] = stack.enter_context(RedisServer()).url
-        else:
-            print("redis-server is not installed: LMDB alone is measured\n")
+        except RedisMissing as error:
+            print(f"LMDB alone is measured: {error}\n")
         for name, address in addresses.items():
             store = stack.enter_context(open_store(address))
             bundle = fill(store, directory / "bundles")
             reads = time_each(lambda i, store=store: store.read(i % N_USERS), n)
-            rows = time_each(lambda i, store=store: store.rows("item", candidates), n // 3)
+            rows = time_each(lambda i, store=store: store.rows("item", candidates, ENCODER), n // 3)
             writes = time_each(lambda i, store=store: store.accept([(f"e{i}", "click", i, 1)]), 200)
             for what, ms in (
                 (f"read a list of 50, {name}", reads),

@@ -3,15 +3,19 @@
 A bundle is a directory of plain files whose version is the hash of their contents, so two bundles that
 differ in one byte have different names, and parts of two bundles cannot be mixed unnoticed:
 
-    scoring.py       features(user, items, who, now, encoder) -> matrix; combine(p, items, weights) -> scores;
-                     LIVE = "rsvp" if `features` wants to know who has sent such an event for each item
-    encoder.json     what `features` needs from training: vocabularies, means, the order of columns
+    scoring.py       features(user, items, live, now, encoder) -> matrix; combine(p, items, weights) -> scores;
+                     LIVE = "rsvp" if `features` wants `live`, the counts of such events for each item
+    encoder.json     what `features` needs from training: vocabularies, means, the order of columns; its hash is the
+                     version under which the store keeps the rows that were made with it
     model.txt        LightGBM, in its own text format
     calibrator.json  {"raw": [...], "calibrated": [...]}: a monotone curve, read by linear interpolation
     weights.json     how `combine` weighs probabilities and business terms
     popular.json     item ids to show when nothing better can be had
     golden.json      a few inputs with the scores they must give: run at every load
     manifest.json    the hash of each file and the version
+
+An upgrade of the encoder has stairs: write all rows under the new encoder's version too (`encoder_version`), publish
+the bundle, and drop the old rows when nobody reads them. At no step does a model meet another encoder's rows.
 
 The code is executed on load. The hashes protect against accidents, not against somebody who can write to
 the directory: that is the job of its permissions.
@@ -21,8 +25,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,11 +39,9 @@ from types import ModuleType
 import lightgbm as lgb
 import numpy as np
 
+from mlsd.serving.scoring import BundleError, BundleUnfinished, Live, golden_live, load_scoring, try_scoring
+
 FILES = ("scoring.py", "encoder.json", "model.txt", "calibrator.json", "weights.json", "popular.json", "golden.json")
-
-
-class BundleError(RuntimeError):
-    """A bundle that must not serve: a file is missing, altered, or does not give the scores it promised."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,16 @@ class Bundle:
     calibrator: tuple[np.ndarray, np.ndarray]
     weights: dict
     popular: tuple[int, ...]
+    encoder_version: str  # selects the rows in the store
 
     @property
     def live(self) -> str | None:
-        """The kind of event whose users `features` wants as `who`; None if it uses none."""
+        """The kind of event that `features` wants counted as `live`; None if it uses none."""
         return getattr(self.scoring, "LIVE", None)
 
-    def features(self, user: dict, items: Sequence[dict], who: Sequence[set[int]], now: float) -> np.ndarray:
+    def features(self, user: dict, items: Sequence[dict], live: Live, now: float) -> np.ndarray:
         """Model inputs, one row a candidate, shape (len(items), n_features), float64."""
-        return np.asarray(self.scoring.features(user, items, who, now, self.encoder), dtype=float)
+        return np.asarray(self.scoring.features(user, items, live, now, self.encoder), dtype=float)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, shape (len(matrix),). One call on one thread, whatever the number of rows."""
@@ -70,9 +76,14 @@ class Bundle:
         """What the ranking sorts by, shape (len(items),)."""
         return np.asarray(self.scoring.combine(p, items, self.weights), dtype=float)
 
-    def score(self, user: dict, items: Sequence[dict], who: Sequence[set[int]], now: float) -> np.ndarray:
+    def score(self, user: dict, items: Sequence[dict], live: Live, now: float) -> np.ndarray:
         """All steps for one request: features, model, calibrator, weights."""
-        return self.combine(self.predict(self.features(user, items, who, now)), items)
+        return self.combine(self.predict(self.features(user, items, live, now)), items)
+
+
+def encoder_version(encoder: dict) -> str:
+    """The name of this encoder's rows in the store: the hash of the file that `write_bundle` makes of it."""
+    return _hash(json.dumps(encoder).encode())[:12]
 
 
 def write_bundle(
@@ -88,8 +99,8 @@ def write_bundle(
     """Write a bundle under `root` and return its version. It is not served until `publish_bundle`.
 
     scoring: Python source that defines `features` and `combine`. calibrator: (raw, calibrated), both rising.
-    golden: requests as dict(user=..., items=[...], who=[[...], ...], now=...); their scores are computed here.
-    Raises BundleError if the parts do not work together: the promise is tested before it is made.
+    golden: requests as dict(user=..., items=[...], live=dict(total=[...], of_friends=[...]), now=...); their scores are
+    computed here. Raises BundleError if the parts do not work together: the promise is tested before it is made.
     """
     if not golden:
         raise BundleError("expected at least one golden request: a bundle that promises nothing cannot be checked")
@@ -107,17 +118,34 @@ def write_bundle(
     texts["golden.json"] = json.dumps(examples)
     hashes = {name: _hash(texts[name].encode()) for name in FILES}
     version = _version_of(hashes)
-    staged = Path(root) / f".{version}.{os.getpid()}"
+    staged = Path(root) / f".{version}.{os.getpid()}.{threading.get_ident()}"
     staged.mkdir(parents=True)
     for name, text in texts.items():
         (staged / name).write_bytes(text.encode())
     manifest = dict(version=version, created_at=time.time(), lightgbm=lgb.__version__, sha256=hashes)
     (staged / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    target = Path(root) / version
-    if target.exists():  # the same content has the same name: mend it rather than trust it
-        shutil.rmtree(target)
-    os.replace(staged, target)
+    _install(staged, Path(root) / version)
     return version
+
+
+def _install(staged: Path, target: Path) -> None:
+    """Move a written bundle to its place. The same content has the same name: what is there stays if it is intact, so that
+    nobody who reads it meets a gap, and is mended if it is not."""
+    for attempt in range(5):
+        try:
+            _read_texts(target)
+            return shutil.rmtree(staged)
+        except BundleError:
+            pass  # not there, or broken
+        try:
+            if target.exists():
+                broken = staged.with_name(f"{staged.name}.broken{attempt}")
+                os.replace(target, broken)
+                shutil.rmtree(broken)
+            return os.replace(staged, target)
+        except OSError as error:  # another writer of the same bundle was faster
+            last = error
+    raise BundleError(f"{target}: cannot be put in place ({last})")
 
 
 def read_bundle(directory: str | Path) -> Bundle:
@@ -126,9 +154,32 @@ def read_bundle(directory: str | Path) -> Bundle:
     Raises BundleError that names the file, what was expected and what was found.
     """
     directory = Path(directory)
-    manifest = _read_json(directory / "manifest.json")
+    texts, manifest = _read_texts(directory)
+    bundle = _assemble(manifest["version"], texts)
     try:
+        golden = [(request, np.array(request["scores"], float)) for request in json.loads(texts["golden.json"])]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{directory / 'golden.json'}: expected requests with their scores ({type(error).__name__}: {error})") from error
+    if not golden:
+        raise BundleError(f"{directory / 'golden.json'}: expected at least one golden request, found none")
+    for i, (request, promised) in enumerate(golden):
+        found = _golden_scores(bundle, request)
+        if found.shape != promised.shape or not np.allclose(found, promised, rtol=1e-9, atol=1e-12):
+            raise BundleError(
+                f"{directory}: golden request {i} gives {found[:3]}, promised {promised[:3]} (written with LightGBM "
+                f"{manifest.get('lightgbm')}, running {lgb.__version__}); the libraries differ from those of training"
+            )
+    return bundle
+
+
+def _read_texts(directory: Path) -> tuple[dict[str, str], dict]:
+    """The files of a bundle, proved by their hashes, and its manifest."""
+    _check_name(directory.name)
+    try:
+        manifest = json.loads((directory / "manifest.json").read_bytes())
         hashes, version = {name: manifest["sha256"][name] for name in FILES}, manifest["version"]
+    except (OSError, ValueError) as error:
+        raise BundleUnfinished(f"{directory / 'manifest.json'}: cannot be read ({error}); write the bundle again") from error
     except (KeyError, TypeError) as error:
         raise BundleError(f"{directory / 'manifest.json'}: expected a version and the hash of {', '.join(FILES)}") from error
     texts = {}
@@ -136,27 +187,24 @@ def read_bundle(directory: str | Path) -> Bundle:
         try:
             content = (directory / name).read_bytes()
         except OSError as error:
-            raise BundleError(f"{directory / name}: cannot be read ({error}); write the bundle again") from error
+            raise BundleUnfinished(f"{directory / name}: cannot be read ({error}); write the bundle again") from error
         if _hash(content) != expected:
-            raise BundleError(f"{directory / name}: expected sha256 {expected[:12]}, found {_hash(content)[:12]}; write the bundle again")
-        texts[name] = content.decode()
+            found = _hash(content)[:12]
+            raise BundleUnfinished(f"{directory / name}: expected sha256 {str(expected)[:12]}, found {found}; write the bundle again")
+        try:
+            texts[name] = content.decode()
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{directory / name}: expected UTF-8 ({error})") from error
     if version != _version_of(hashes) or version != directory.name:
         raise BundleError(f"{directory}: its parts make version {_version_of(hashes)}, not {version}; parts of two bundles were mixed")
-    bundle = _assemble(version, texts)
-    for i, request in enumerate(json.loads(texts["golden.json"])):
-        found = _golden_scores(bundle, request)
-        if not np.allclose(found, request["scores"], rtol=1e-9, atol=1e-12):
-            raise BundleError(
-                f"{directory}: golden request {i} gives {found[:3]}, promised {request['scores'][:3]} (written with LightGBM "
-                f"{manifest.get('lightgbm')}, running {lgb.__version__}); the libraries differ from those of training"
-            )
-    return bundle
+    return texts, manifest
 
 
 def publish_bundle(root: str | Path, version: str) -> None:
     """Point `root`/CURRENT at a version, in one step. Raises BundleError, and changes nothing, if it cannot serve."""
+    _check_name(version)
     read_bundle(Path(root) / version)
-    temporary = Path(root) / f".CURRENT.{os.getpid()}"
+    temporary = Path(root) / f".CURRENT.{os.getpid()}.{threading.get_ident()}"
     temporary.write_text(version)
     os.replace(temporary, Path(root) / "CURRENT")
 
@@ -164,44 +212,54 @@ def publish_bundle(root: str | Path, version: str) -> None:
 class BundleSource:
     """The bundle that `root`/CURRENT names, reloaded when the name changes.
 
-    A version that cannot be loaded is refused and the one before goes on serving. `error` says why.
+    A version that cannot be loaded is refused and the one before goes on serving; `error` says why. What may
+    only be unfinished (a file on its way, a trial on a busy machine) is tried again after 1, 2, 4, ... 60 seconds.
+    trial_s: how long the bundle's code may take in its trial, see `scoring.try_scoring`.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self._root = Path(root)
-        self._tried: tuple[str, int] | None = None
+    def __init__(self, root: str | Path, trial_s: float = 20.0) -> None:
+        self._root, self._trial_s = Path(root), trial_s
+        self._tried: tuple[bytes, int] | None = None
+        self._again_at, self._pause_s = math.inf, 1.0
         self.bundle: Bundle | None = None
         self.error: str | None = "not loaded yet"
 
     def refresh(self) -> bool:
-        """Look for a new version; True if one was tried. Not thread-safe: one caller at a time."""
+        """Look for a new version; True if one was tried. Raises nothing. Not thread-safe: one caller at a time."""
+        pointer = self._root / "CURRENT"
         try:
-            version = (self._root / "CURRENT").read_text().strip()
-            published_at = (self._root / "CURRENT").stat().st_mtime_ns
+            seen = (pointer.read_bytes(), pointer.stat().st_mtime_ns)
         except OSError as error:
-            self.error = f"{self._root / 'CURRENT'}: cannot be read ({error}); publish a bundle"
+            self.error = f"{pointer}: cannot be read ({error}); publish a bundle"
             return False
-        if (version, published_at) == self._tried:
+        if seen != self._tried:
+            self._tried, self._pause_s = seen, 1.0
+        elif time.monotonic() < self._again_at:
             return False
-        self._tried = (version, published_at)
+        self._again_at = math.inf
         try:
-            self.bundle, self.error = read_bundle(self._root / version), None
+            name = seen[0].decode(errors="replace").strip()
+            _check_name(name)
+            _read_texts(self._root / name)
+            try_scoring(self._root / name, self._trial_s)
+            self.bundle, self.error = read_bundle(self._root / name), None
+        except BundleUnfinished as error:
+            self.error, self._again_at = str(error), time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, 60.0)
         except BundleError as error:
             self.error = str(error)
+        except (Exception, SystemExit) as error:  # whatever else: the watcher must live to load the next one
+            self.error = f"{self._root / name}: {type(error).__name__}: {error}"
         return True
 
 
 def _assemble(version: str, texts: Mapping[str, str]) -> Bundle:
-    scoring = ModuleType(f"scoring_{version}")
     try:
-        exec(compile(texts["scoring.py"], f"<scoring.py of {version}>", "exec"), scoring.__dict__)
+        scoring = load_scoring(version, texts["scoring.py"])
         curve = json.loads(texts["calibrator.json"])
         raw, calibrated = np.array(curve["raw"], float), np.array(curve["calibrated"], float)
         if len(raw) < 2 or len(raw) != len(calibrated) or (np.diff(raw) <= 0).any() or (np.diff(calibrated) < 0).any():
             raise ValueError("the calibrator must be a rising curve of at least two points")
-        for needed in ("features", "combine"):
-            if not callable(getattr(scoring, needed, None)):
-                raise ValueError(f"scoring.py defines no function {needed!r}")
         return Bundle(
             version=version,
             scoring=scoring,
@@ -209,7 +267,8 @@ def _assemble(version: str, texts: Mapping[str, str]) -> Bundle:
             model=lgb.Booster(model_str=texts["model.txt"]),
             calibrator=(raw, calibrated),
             weights=json.loads(texts["weights.json"]),
-            popular=tuple(json.loads(texts["popular.json"])),
+            popular=tuple(int(i) for i in json.loads(texts["popular.json"])),
+            encoder_version=_hash(texts["encoder.json"].encode())[:12],
         )
     except Exception as error:  # whatever the bundle's own code raises
         raise BundleError(f"bundle {version} cannot be put together: {type(error).__name__}: {error}") from error
@@ -217,7 +276,7 @@ def _assemble(version: str, texts: Mapping[str, str]) -> Bundle:
 
 def _golden_scores(bundle: Bundle, request: Mapping) -> np.ndarray:
     try:
-        return bundle.score(request["user"], request["items"], [set(w) for w in request["who"]], request["now"])
+        return bundle.score(request["user"], request["items"], golden_live(request), request["now"])
     except Exception as error:  # the bundle's own code again
         raise BundleError(f"bundle {bundle.version}: a golden request fails with {type(error).__name__}: {error}") from error
 
@@ -230,8 +289,7 @@ def _version_of(hashes: Mapping[str, str]) -> str:
     return _hash(json.dumps(sorted(hashes.items())).encode())[:12]
 
 
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); write the bundle again") from error
+def _check_name(version: str) -> None:
+    """A version is 12 hex digits: no path leads out of the root, and no torn or foreign pointer is followed."""
+    if not re.fullmatch("[0-9a-f]{12}", version):
+        raise BundleError(f"expected the name of a bundle, 12 hex digits, found {version[:40]!r}; publish a bundle")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlsd.serving.keyvalue import KeyValue, StoreDown
+from mlsd.serving.backends import KeyValue, StoreDown
 
 
 def set_fault(path: str | Path, down: bool = False, delay_ms: float = 0.0) -> None:

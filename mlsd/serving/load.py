@@ -84,8 +84,9 @@ class Load:
         """One row a request, in the order of sending.
 
         Columns: call (its place in `calls`), at_s (when it was due, from the start), latency_ms (until the answer, all
-        tries), status (HTTP; 0: no answer), error, attempts, source, fallback, version (of the answer),
-        timing (the Server-Timing header) and, with keep_bodies, body.
+        tries), status (HTTP; 0: no answer), error, attempts, source, fallback, version (of the answer), outcome (the
+        fallback if there is one; "ok" for any other answer of status 2xx; else "HTTP ..." or "no answer"), timing (the
+        Server-Timing header) and, with keep_bodies, body.
         """
         import pandas as pd
 
@@ -186,9 +187,12 @@ async def _send(connection: _Connection, request: bytes, due: float, spec: dict)
             break
         await asyncio.sleep(0.02)
     row["latency_ms"] = (time.perf_counter() - due) * 1000
-    if row["status"] == 200 and body.startswith(b'{"user_id"'):
+    answered = 200 <= row["status"] < 300
+    row["outcome"] = "ok" if answered else f"HTTP {row['status']}" if row["status"] else "no answer"
+    if answered and b'"source":' in body and body.startswith(b'{"request_id"'):
         answer = json.loads(body)
         row.update(source=answer["source"], fallback=answer["fallback"], version=answer["model_version"])
+        row["outcome"] = answer["fallback"] or "ok"
     if spec["keep_bodies"]:
         row["body"] = body.decode()
     return row

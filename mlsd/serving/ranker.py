@@ -1,63 +1,64 @@
 """From a validated request to an answer: hydrate, compute features, predict, rank; or a counted fallback.
 
 An answer is made by one bundle from its first step to its last, or by one published list, and says which.
+Ranking and lists have threads of their own, so that a slow model does not take last night's list with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
-import threading
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from mlsd.serving.backends import StoreDown, StoreError, StoreSlow
 from mlsd.serving.bundle import Bundle, BundleSource
-from mlsd.serving.keyvalue import StoreDown, StoreError, StoreSlow
-from mlsd.serving.stores import ANYONE, Store, TopK
+from mlsd.serving.mechanisms import Breaker, Limits, MicroBatcher, RowCache, in_thread
+from mlsd.serving.scoring import Live
+from mlsd.serving.store import ANYONE, Store, TopK
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What protects the service from its surroundings and from its callers."""
-
-    deadline_ms: float = 100.0  # after this, an online answer is given up for a fallback
-    fallback_ms: float = 30.0  # how long the fallback itself may take to read the store
-    max_in_flight: int = 64  # beyond this, requests are answered from memory at once
-    threads: int = 8  # for store reads and single predictions
-    micro_batch: int = 0  # requests scored together at most; 0: each on its own
-    micro_wait_ms: float = 1.0  # how long the first of a micro-batch waits for others
-    breaker_failures: int = 5  # consecutive store failures after which the store is left alone ...
-    breaker_open_s: float = 0.5  # ... for this long; then one request tries again
+MAX_BAD_ROWS = 8  # of one request; with more, it is not the rows that are bad but the code
+_PROCESS, _NUMBER = secrets.token_hex(6), itertools.count()
 
 
 @dataclass(frozen=True)
 class Query:
-    """One user's candidates to rank, as of a Unix time."""
+    """One user's candidates to rank; `as_of` (Unix seconds) is the clock of the features."""
 
     user_id: int
-    item_ids: tuple[int, ...]
+    item_ids: Sequence[int]
     k: int
     as_of: float
 
 
-@dataclass(frozen=True)
+def _request_id() -> str:
+    return f"{_PROCESS}-{next(_NUMBER)}"
+
+
+@dataclass
 class Answer:
     """A ranked list and where it comes from. scores are None for items that no model has scored."""
 
     user_id: int
-    item_ids: tuple[int, ...]
-    scores: tuple[float | None, ...]
+    item_ids: list[int]
+    scores: list[float | None]
     source: str  # online, batch, popular, as_given
     model_version: str | None
     generated_at: float
     fallback: str | None = None  # the reason, if this is not what was asked for
     unknown_items: int = 0
+    bad_items: int = 0  # those among the unknown whose rows exist and cannot be scored
+    as_of: float | None = None
+    encoder_version: str | None = None
+    features: np.ndarray | None = None  # what the model saw, a row an item shown
     stages_ms: dict[str, float] = field(default_factory=dict)
+    request_id: str = field(default_factory=_request_id)
 
 
 class Unavailable(RuntimeError):
@@ -68,92 +69,29 @@ class Unavailable(RuntimeError):
         self.reason = reason
 
 
-class NothingKnown(LookupError):
-    """The store answered, and knows none of the candidates."""
+@dataclass
+class _Work:
+    """The queries of one call on their way to scores. `asking_since` is set while the store is being asked."""
 
-
-class Breaker:
-    """Leaves a failing dependency alone: opens after `failures` in a row, tries one call every `open_s`."""
-
-    def __init__(self, failures: int, open_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit, self._open_s, self._clock = failures, open_s, clock
-        self._failures, self._retry_at = 0, 0.0
-
-    def allows(self) -> bool:
-        """May the dependency be called now? Once open, True for one caller per `open_s`."""
-        if self._failures < self._limit:
-            return True
-        if self._clock() < self._retry_at:
-            return False
-        self._retry_at = self._clock() + self._open_s
-        return True
-
-    def record(self, ok: bool) -> None:
-        """Tell how a call went."""
-        self._failures = 0 if ok else self._failures + 1
-        if self._failures == self._limit:
-            self._retry_at = self._clock() + self._open_s
-
-
-class MicroBatcher:
-    """Collects what arrives while the last batch is at work, and hands it to `work` in one call.
-
-    work(list of inputs) -> list of outputs, run in a thread; an exception goes to every caller of that batch.
-    With wait_s > 0 the first input waits that long for company. The same mechanism scores requests together
-    and commits events together (a group commit: one disk sync for many events).
-    """
-
-    def __init__(self, work: Callable[[list], Sequence], max_size: int, wait_s: float = 0.0) -> None:
-        self._work, self._max_size, self._wait_s = work, max_size, wait_s
-        self._waiting: asyncio.Queue[tuple[Any, asyncio.Future]] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
-        self._task: asyncio.Task | None = None
-
-    async def __call__(self, value: Any) -> Any:
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((value, future))
-        return await future
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = [await self._waiting.get()]
-            if self._wait_s:
-                await asyncio.sleep(self._wait_s)
-            while len(batch) < self._max_size and not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            try:
-                outputs: Sequence = await loop.run_in_executor(self._thread, self._work, [value for value, _ in batch])
-            except Exception as error:  # goes to the callers, who know what to do about it
-                outputs = [error] * len(batch)
-            for (_, future), output in zip(batch, outputs, strict=True):
-                if future.done():  # its caller has given up
-                    continue
-                if isinstance(output, Exception):
-                    future.set_exception(output)
-                else:
-                    future.set_result(output)
-
-    def close(self) -> None:
-        """Stop taking batches."""
-        if self._task is not None:
-            self._task.cancel()
-        self._thread.shutdown(wait=True)
+    bundle: Bundle
+    queries: Sequence[Query]
+    give_up_at: float
+    asking_since: float | None = None
+    parts: list[_Part] = field(default_factory=list)
+    matrix: np.ndarray | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
-class _Prepared:
-    """The queries of one call with their rows, on the way to a score."""
+class _Part:
+    """One query with the rows of its candidates that the store knows; or why it cannot be ranked."""
 
-    bundle: Bundle
-    users: list[dict | None]
-    items: list[list[dict]]
-    item_ids: list[list[int]]
-    matrix: np.ndarray
-    stages_ms: dict[str, float | None]
-    p: np.ndarray | None = None
+    query: Query
+    ids: list[int]
+    items: list[dict]
+    matrix: np.ndarray | None = None
+    fallback: str | None = None
+    bad: int = 0  # candidates left out because the bundle's code failed on their rows
 
 
 class Ranker:
@@ -161,143 +99,177 @@ class Ranker:
 
     def __init__(self, store: Store, bundles: BundleSource, limits: Limits) -> None:
         self._store, self._bundles, self._limits = store, bundles, limits
-        self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="ranker")
+        self._model_threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="model")
+        self._list_threads = ThreadPoolExecutor(2, thread_name_prefix="lists")
         self._breaker = Breaker(limits.breaker_failures, limits.breaker_open_s)
         self._micro = MicroBatcher(_predict_together, limits.micro_batch, limits.micro_wait_ms / 1000) if limits.micro_batch else None
-        self.in_flight = 0
+        self._item_rows = RowCache(lambda ids, version: store.rows("item", ids, version), limits.row_age_s)
+        self._takes_s = 0.0  # how long the work of a call has taken, smoothed
+        self._nothing_known = 0  # calls in a row of whose candidates the store knew none
+
+    def degraded(self) -> list[str]:
+        """What on-call should know of the store, as the last requests have met it."""
+        found = ["store: failed several times in a row and is being left alone"] if self._breaker.open else []
+        if self._nothing_known >= 3:
+            found.append("store: knows none of the candidates of the last requests; was it emptied, or not filled for this encoder?")
+        return found
 
     # ---------- online ----------
 
-    async def rank(self, queries: Sequence[Query]) -> list[Answer]:
-        """Rank each query's candidates; all queries are scored in one model call.
-
-        Raises NothingKnown if the store knows none of the candidates of any of the queries.
-        """
-        if self.in_flight >= self._limits.max_in_flight:
-            return [self._from_memory(query, "overload") for query in queries]
-        self.in_flight += 1
-        try:
-            return await self._rank_in_time(queries)
-        finally:
-            self.in_flight -= 1
-
-    async def _rank_in_time(self, queries: Sequence[Query]) -> list[Answer]:
+    async def rank(self, queries: Sequence[Query], arrived: float | None = None) -> list[Answer]:
+        """Rank each query's candidates; all queries are scored in one model call. `arrived`: time.monotonic() then."""
+        arrived = time.monotonic() if arrived is None else arrived
+        due = arrived + self._limits.deadline_ms / 1000
         bundle = self._bundles.bundle
         if bundle is None:
-            return await self._fall_back(queries, "no_model")
+            return await self._fall_back(queries, "no_model", due)
         if not self._breaker.allows():
             return [self._from_memory(query, "store_down") for query in queries]
-        stages_ms: dict[str, float | None] = {}  # filled as the work goes on: at a time-out it says how far it came
+        work = _Work(bundle, queries, arrived + (1 - self._limits.fallback_share) * self._limits.deadline_ms / 1000)
         try:
-            async with asyncio.timeout(self._limits.deadline_ms / 1000):
-                prepared = await self._in_thread(self._prepare, bundle, queries, stages_ms)
-                if self._micro:
+            async with asyncio.timeout(work.give_up_at - time.monotonic()):
+                if self._micro is None:
+                    answers = await in_thread(self._model_threads, self._rank, work)
+                else:
+                    await in_thread(self._model_threads, self._prepare, work)
                     start = time.perf_counter()
-                    prepared.p = await self._micro(prepared)
-                    stages_ms["predict"] = (time.perf_counter() - start) * 1000
-                answers = _assemble_answers(queries, prepared)
+                    p = await self._micro(work)
+                    work.stages_ms["predict"] = (time.perf_counter() - start) * 1000
+                    answers = _finish(work, p)
             self._breaker.record(ok=True)
         except StoreError as error:
             self._breaker.record(ok=not isinstance(error, StoreDown | StoreSlow))
             return [self._from_memory(query, error.reason) for query in queries]
         except TimeoutError:
-            if "hydrate" in stages_ms and stages_ms["hydrate"] is None:  # begun and not ended: it is the store
-                self._breaker.record(ok=False)
+            if self._is_the_stores_fault(work.asking_since, work.give_up_at):
                 return [self._from_memory(query, "store_slow") for query in queries]
-            return await self._fall_back(queries, "deadline")
-        except NothingKnown:
-            raise
+            return await self._fall_back(queries, "deadline", due)
         except Exception:  # the bundle's own code met rows that it cannot handle
-            return await self._fall_back(queries, "scoring_failed")
-        for i, answer in enumerate(answers):
-            if answer.fallback:
-                answers[i] = (await self._fall_back([queries[i]], answer.fallback))[0]
+            return await self._fall_back(queries, "scoring_failed", due)
+        self._nothing_known = self._nothing_known + 1 if all(part.fallback == "unknown_items" for part in work.parts) else 0
+        return [a if isinstance(a, Answer) else (await self._fall_back([q], a, due))[0] for q, a in zip(queries, answers, strict=True)]
+
+    def _rank(self, work: _Work) -> list[Answer | str]:
+        """All steps, in one thread."""
+        begun = time.perf_counter()
+        self._prepare(work)
+        start = time.perf_counter()
+        p = work.bundle.predict(work.matrix)
+        work.stages_ms["predict"] = (time.perf_counter() - start) * 1000
+        answers = _finish(work, p)
+        self._takes_s += 0.1 * (time.perf_counter() - begun - self._takes_s)
         return answers
 
-    def _prepare(self, bundle: Bundle, queries: Sequence[Query], stages_ms: dict[str, float | None]) -> _Prepared:
-        """Hydrate all queries with one read a kind of row, compute their features and, unless micro-batched, predict."""
-        start, stages_ms["hydrate"] = time.perf_counter(), None
-        users = self._store.rows("user", [query.user_id for query in queries])
-        wanted = list(dict.fromkeys(i for query in queries for i in query.item_ids))
-        rows = {i: row for i, row in zip(wanted, self._store.rows("item", wanted), strict=True) if row is not None}
-        who = dict(zip(rows, self._store.who(bundle.live, list(rows)), strict=True)) if bundle.live else dict.fromkeys(rows, frozenset())
+    def _prepare(self, work: _Work) -> None:
+        """Hydrate all queries with one read a kind of row, and compute their features."""
+        if time.monotonic() + min(self._takes_s, self._limits.deadline_ms / 4000) > work.give_up_at:
+            raise TimeoutError  # it would come too late: leave the time to one that can still be in time
+        start, work.asking_since = time.perf_counter(), time.monotonic()
+        bundle, version = work.bundle, work.bundle.encoder_version
+        users = self._store.rows("user", [query.user_id for query in work.queries], version)
+        rows = self._item_rows(list(dict.fromkeys(itertools.chain.from_iterable(q.item_ids for q in work.queries))), version)
+        lives = []
+        for query, user in zip(work.queries, users, strict=True):
+            part = _Part(query, [i for i in query.item_ids if i in rows], [rows[i] for i in query.item_ids if i in rows])
+            part.fallback = "unknown_items" if not part.ids else "unknown_user" if user is None else None
+            work.parts.append(part)
+            lives.append(None if part.fallback else self._live(bundle.live, part.ids, user))
+        work.asking_since = None
+        if time.monotonic() > work.give_up_at:
+            raise TimeoutError
         hydrated = time.perf_counter()
-        stages_ms["hydrate"] = (hydrated - start) * 1000
-        item_ids = [[i for i in query.item_ids if i in rows] for query in queries]
-        if not all(item_ids):
-            raise NothingKnown("the store knows none of the candidates")
-        items = [[rows[i] for i in ids] for ids in item_ids]
-        blocks = [
-            bundle.features(user, its, [who[i] for i in ids], query.as_of) if user is not None else None
-            for user, its, ids, query in zip(users, items, item_ids, queries, strict=True)
-        ]
-        known = [block for block in blocks if block is not None]
-        matrix = np.concatenate(known) if known else np.empty((0, bundle.model.num_feature()))
-        computed = time.perf_counter()
-        stages_ms["features"] = (computed - hydrated) * 1000
-        prepared = _Prepared(bundle, users, items, item_ids, matrix, stages_ms)
-        if self._micro is None:
-            prepared.p = bundle.predict(matrix)
-            stages_ms["predict"] = (time.perf_counter() - computed) * 1000
-        return prepared
+        for part, user, live in zip(work.parts, users, lives, strict=True):
+            if live is not None:
+                _compute_features(bundle, part, user, live)
+        known = [part.matrix for part in work.parts if part.matrix is not None]
+        work.matrix = np.concatenate(known) if len(known) > 1 else known[0] if known else np.empty((0, bundle.model.num_feature()))
+        work.stages_ms |= dict(hydrate=(hydrated - start) * 1000, features=(time.perf_counter() - hydrated) * 1000)
+
+    def _live(self, kind: str | None, ids: list[int], user: dict) -> Live:
+        """Counts and an intersection made by the store: what is popular costs no more to hydrate than what is not."""
+        if kind is None:
+            return Live.of(np.zeros(len(ids)), np.zeros(len(ids)))
+        return Live.of(*self._store.live(kind, ids, user.get("friends", ())))
+
+    def _is_the_stores_fault(self, asking_since: float | None, due: float) -> bool:
+        """At a time-out: has the store kept us waiting, or was this process itself late to notice? The breaker hears of the first."""
+        now = time.monotonic()
+        waited = 0.0 if asking_since is None else now - asking_since
+        blamed = waited > self._limits.store_ms / 1000 and now - due < waited / 4
+        if blamed:
+            self._breaker.record(ok=False)
+        return blamed
 
     # ---------- the precomputed list ----------
 
-    async def read_list(self, user_id: int, k: int) -> Answer:
+    async def read_list(self, user_id: int, k: int, arrived: float | None = None) -> Answer:
         """The user's list from the store; if there is none, the list for anyone; if there is no store, what is popular.
 
         Raises Unavailable if there is nothing at all to show.
         """
         start = time.perf_counter()
-        top, reason = await self._read_store(user_id, self._limits.deadline_ms)
+        arrived = time.monotonic() if arrived is None else arrived
+        [(top, reason)] = await self._read_lists([user_id], arrived + self._limits.deadline_ms / 1000)
         if top is not None:
             stages = dict(hydrate=(time.perf_counter() - start) * 1000)
-            return Answer(user_id, top.items[:k], top.scores[:k], "batch", top.model_version, top.generated_at, reason, stages_ms=stages)
-        bundle = self._bundles.bundle
-        if bundle is None or not bundle.popular:
+            items, scores = list(top.items[:k]), list(top.scores[:k])
+            return Answer(user_id, items, scores, "batch", top.model_version, top.generated_at, reason, stages_ms=stages)
+        answer = self.popular(reason, k)
+        if answer is None:
             raise Unavailable(reason or "no_list", f"no list for user {user_id} ({reason}) and no model to fall back on; try again later")
-        items = bundle.popular[:k]
-        return Answer(user_id, items, (None,) * len(items), "popular", bundle.version, time.time(), reason)
+        answer.user_id = user_id
+        return answer
 
-    async def _read_store(self, user_id: int, within_ms: float) -> tuple[TopK | None, str | None]:
-        """The list of a user, or of anyone; and why it is not the user's own."""
+    async def _read_lists(self, user_ids: Sequence[int], due: float) -> list[tuple[TopK | None, str | None]]:
+        """For each user the best list there is, and why it is not the user's own."""
         if not self._breaker.allows():
-            return None, "store_down"
-        begun = threading.Event()
+            return [(None, "store_down")] * len(user_ids)
+        begun: list[float] = []
 
-        def read() -> tuple[TopK | None, str | None]:
-            begun.set()
-            own = self._store.read(user_id)
-            return (own, None) if own is not None else (self._store.read(ANYONE), "no_list")
+        def read() -> list[tuple[TopK | None, str | None]]:
+            begun.append(time.monotonic())
+            return [self._list_of(user_id) for user_id in user_ids]
 
         try:
-            async with asyncio.timeout(within_ms / 1000):
-                found = await self._in_thread(read)
+            async with asyncio.timeout(due - time.monotonic()):
+                found = await in_thread(self._list_threads, read)
         except StoreError as error:
-            self._breaker.record(ok=not isinstance(error, StoreDown | StoreSlow))
-            return None, error.reason
-        except TimeoutError:
-            if not begun.is_set():  # no thread was free: that is our load and not the store's fault
-                return None, "overload"
             self._breaker.record(ok=False)
-            return None, "store_slow"
+            return [(None, error.reason)] * len(user_ids)
+        except TimeoutError:
+            slow = self._is_the_stores_fault(begun[0] if begun else None, due)
+            return [(None, "store_slow" if slow else "deadline")] * len(user_ids)
         self._breaker.record(ok=True)
         return found
 
+    def _list_of(self, user_id: int) -> tuple[TopK | None, str | None]:
+        reason = None
+        for owner in (user_id, ANYONE):
+            try:
+                top = self._store.read(owner)
+            except (StoreDown, StoreSlow):
+                raise
+            except Exception:  # whatever a damaged record may hold
+                reason = reason or "list_corrupt"
+                continue
+            if top is not None and top.items:
+                return top, reason
+            reason = reason or ("no_list" if top is None else "empty_list")
+        return None, reason
+
     # ---------- fallbacks: always the candidates that were asked for, in the best order still to be had ----------
 
-    async def _fall_back(self, queries: Sequence[Query], reason: str) -> list[Answer]:
+    async def _fall_back(self, queries: Sequence[Query], reason: str, due: float) -> list[Answer]:
         answers = []
-        for query in queries:
-            top, _ = await self._read_store(query.user_id, self._limits.fallback_ms)
-            position = {} if top is None else {item: i for i, item in enumerate(top.items)}
-            listed = sorted((i for i in query.item_ids if i in position), key=position.__getitem__)
-            if not listed:
+        for query, (top, _) in zip(queries, await self._read_lists([q.user_id for q in queries], due), strict=True):
+            listed = {} if top is None else dict(zip(top.items, top.scores, strict=False))
+            asked = set(query.item_ids)
+            first = [i for i in listed if i in asked]
+            if not first:
                 answers.append(self._from_memory(query, reason))
                 continue
-            rest = [i for i in query.item_ids if i not in position]
-            ids = tuple(listed + rest)[: query.k]
-            scores = tuple(top.scores[position[i]] if i in position else None for i in ids)
+            ids = (first + [i for i in query.item_ids if i not in listed])[: query.k]
+            scores = [listed.get(i) for i in ids]
             answers.append(Answer(query.user_id, ids, scores, "batch", top.model_version, top.generated_at, reason))
         return answers
 
@@ -305,26 +277,65 @@ class Ranker:
         """Candidates by popularity, else as they were given; touches nothing outside this process."""
         bundle = self._bundles.bundle
         position = {} if bundle is None else {item: i for i, item in enumerate(bundle.popular)}
-        ids = tuple(sorted(query.item_ids, key=lambda i: position.get(i, math.inf)))[: query.k]
+        ids = sorted(query.item_ids, key=lambda i: position.get(i, math.inf))[: query.k]
         popular = any(i in position for i in ids)
         version = bundle.version if popular else None
-        return Answer(query.user_id, ids, (None,) * len(ids), "popular" if popular else "as_given", version, time.time(), reason)
+        return Answer(query.user_id, ids, [None] * len(ids), "popular" if popular else "as_given", version, time.time(), reason)
 
-    async def _in_thread(self, work: Callable, *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+    def popular(self, reason: str | None, k: int) -> Answer | None:
+        """What is popular, for nobody in particular; None if no bundle says what that is."""
+        bundle = self._bundles.bundle
+        if bundle is None or not bundle.popular:
+            return None
+        items = list(bundle.popular[:k])
+        return Answer(-1, items, [None] * len(items), "popular", bundle.version, time.time(), reason)
 
     def close(self) -> None:
-        """Stop the threads; calls that have begun end."""
+        """Stop the threads; waits for none, since one may be stuck."""
         if self._micro is not None:
             self._micro.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._model_threads, self._list_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _predict_together(batch: list[_Prepared]) -> list[np.ndarray]:
+def _compute_features(bundle: Bundle, part: _Part, user: dict, live: Live) -> None:
+    """Fill part.matrix. A row on which the bundle's code fails is left out, unless there are too many of them."""
+
+    def features(items: list[dict], live: Live) -> np.ndarray:
+        matrix = bundle.features(user, items, live, part.query.as_of)
+        if matrix.shape != (len(items), bundle.model.num_feature()):
+            raise ValueError(f"features: expected shape {(len(items), bundle.model.num_feature())}, found {matrix.shape}")
+        return matrix
+
+    def one(i: int) -> np.ndarray:
+        return features(part.items[i : i + 1], Live(live.total[i : i + 1], live.of_friends[i : i + 1]))
+
+    try:
+        part.matrix = features(part.items, live)
+    except Exception:  # whatever the bundle's code raises
+        good = _one_by_one(one, len(part.items))
+        part.matrix, part.bad = np.concatenate(list(good.values())), len(part.items) - len(good)
+        part.ids, part.items = [part.ids[i] for i in good], [part.items[i] for i in good]
+
+
+def _one_by_one(work: Callable[[int], np.ndarray], n: int) -> dict[int, np.ndarray]:
+    """Results of work(0) ... work(n - 1) without those that raise; raises itself if these are many, or all."""
+    good, bad = {}, 0
+    for i in range(n):
+        try:
+            good[i] = work(i)
+        except Exception:  # whatever the bundle's code raises
+            bad += 1
+            if bad > MAX_BAD_ROWS or bad == n:
+                raise
+    return good
+
+
+def _predict_together(batch: list[_Work]) -> list[np.ndarray]:
     """Predict the rows of many calls at once, bundle by bundle: two versions never share a model call."""
     outputs: list[np.ndarray | None] = [None] * len(batch)
-    for bundle in {id(p.bundle): p.bundle for p in batch}.values():
-        mine = [i for i, p in enumerate(batch) if p.bundle is bundle]
+    for bundle in {id(work.bundle): work.bundle for work in batch}.values():
+        mine = [i for i, work in enumerate(batch) if work.bundle is bundle]
         predicted = bundle.predict(np.concatenate([batch[i].matrix for i in mine]))
         ends = np.cumsum([len(batch[i].matrix) for i in mine])
         for i, part in zip(mine, np.split(predicted, ends[:-1]), strict=True):
@@ -332,29 +343,51 @@ def _predict_together(batch: list[_Prepared]) -> list[np.ndarray]:
     return outputs
 
 
-def _assemble_answers(queries: Sequence[Query], prepared: _Prepared) -> list[Answer]:
-    """Combine and sort each query's scores. An answer that must not be given has `fallback` set and no items."""
-    start, at, answers = time.perf_counter(), 0, []
-    bundle = prepared.bundle
-    for query, user, items, ids in zip(queries, prepared.users, prepared.items, prepared.item_ids, strict=True):
-        empty = Answer(query.user_id, (), (), "online", bundle.version, time.time())
-        if user is None:
-            answers.append(replace(empty, fallback="unknown_user"))
+def _finish(work: _Work, p: np.ndarray) -> list[Answer | str]:
+    """Combine and sort each query's scores; for a query that cannot be ranked, the reason."""
+    start, at, answers, bundle = time.perf_counter(), 0, [], work.bundle
+    for part in work.parts:
+        if part.fallback:
+            answers.append(part.fallback)
             continue
-        scores = bundle.combine(prepared.p[at : at + len(ids)], items)
-        at += len(ids)
-        if scores.shape != (len(ids),) or not np.isfinite(scores).all():
-            answers.append(replace(empty, fallback="bad_scores"))
+        mine = p[at : at + len(part.ids)]
+        at += len(part.ids)
+        scores = _combine(bundle, mine, part.items)
+        usable = np.flatnonzero(np.isfinite(scores))
+        if not len(usable):
+            answers.append("bad_scores")
             continue
-        best = np.argsort(-scores, kind="stable")[: query.k]
+        best = usable[np.argsort(-scores[usable], kind="stable")[: part.query.k]]
+        unknown = len(part.query.item_ids) - len(usable)
         answers.append(
-            replace(
-                empty,
-                item_ids=tuple(ids[i] for i in best),
-                scores=tuple(float(scores[i]) for i in best),
-                unknown_items=len(query.item_ids) - len(ids),
-                stages_ms=prepared.stages_ms,
+            Answer(
+                part.query.user_id,
+                [part.ids[i] for i in best],
+                scores[best].tolist(),
+                "online",
+                bundle.version,
+                time.time(),
+                unknown_items=unknown,
+                bad_items=part.bad + len(part.ids) - len(usable),
+                as_of=part.query.as_of,
+                encoder_version=bundle.encoder_version,
+                features=part.matrix[best],
+                stages_ms=work.stages_ms,
             )
         )
-    prepared.stages_ms["rank"] = (time.perf_counter() - start) * 1000
+    work.stages_ms["rank"] = (time.perf_counter() - start) * 1000
     return answers
+
+
+def _combine(bundle: Bundle, p: np.ndarray, items: list[dict]) -> np.ndarray:
+    """Scores, shape (len(items),); NaN for an item on whose row the bundle's code fails."""
+    try:
+        scores = bundle.combine(p, items)
+        if scores.shape == (len(items),):
+            return scores
+    except Exception:  # whatever the bundle's code raises
+        pass
+    scores = np.full(len(items), np.nan)
+    for i, value in _one_by_one(lambda i: bundle.combine(p[i : i + 1], items[i : i + 1]), len(items)).items():
+        scores[i] = value[0]
+    return scores

@@ -13,10 +13,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_output
 from tiny_chapter import cell_holding, tiny_chapter
-from views import ROOT, opened
+from views import opened
 
-sys.path.insert(0, str(ROOT / "book"))
-import cache
+from press import ROOT, cache
 
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 

@@ -1,7 +1,9 @@
 """Every page of the built site, as readers see it: wide and on a phone, light and dark. Needs `make book`."""
 
 import pytest
-from views import PHONE, ROOT, SITE, accessibility, drawings, opened, overflow, silence, third_parties
+from views import PHONE, SITE, accessibility, drawings, opened, overflow, silence, third_parties
+
+from press import ROOT
 
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, TimeoutError
 
-ROOT = Path(__file__).resolve().parents[2]
+from press import ROOT
+
 SITE = ROOT / "_build" / "html"
 AXE = ROOT / "data" / "external" / "axe" / "axe.min.js"
 WIDE, PHONE = dict(width=1440, height=900), dict(width=390, height=844)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "index.md", *sorted((ROOT / "pages").glob("*.md"))]
-SCRIPTS = [".ci/run", "postBuild", "start", "book/try_binder.sh"]
+SCRIPTS = [".ci/run", "postBuild", "press/binder.sh"]
 
 
 @pytest.mark.parametrize("path", [*TEXTS, *WORKFLOWS, ROOT / ".ci" / "run"], ids=lambda path: path.name)

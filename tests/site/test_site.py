@@ -1,18 +1,15 @@
 """The built site: every page against every rule, and every chapter's records against its budget. Needs `make book`."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 import pages
+from press import ROOT, cache
+from press.records import records
 
-ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-sys.path.insert(0, str(ROOT / "book"))
-import cache  # noqa: E402
-
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 # A chapter may take 60 s on two cores: that many processor seconds of each, whatever else the machine runs meanwhile.
 CORES = 2
@@ -26,7 +23,8 @@ def name(path: Path) -> str:
 
 def test_the_site_has_every_listed_page():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    listed = {entry["file"] for part in toc["parts"] for entry in part["chapters"]} | {toc["root"]}
+    entries = [entry for part in toc["parts"] for chapter in part["chapters"] for entry in (chapter, *chapter.get("sections", []))]
+    listed = {entry["file"] for entry in entries} | {toc["root"]}
     assert SITE.exists(), "the book is not built; run `make book`"
     assert {name(path) for path in pages.pages(SITE)} == listed
 
@@ -58,12 +56,12 @@ class TestChapter:
         assert len(page.select("article .mlsd-colophon")) == 1
 
     def test_it_has_six_to_twelve_claims_and_all_hold(self, executed, chapter):
-        claims = cache.records(executed[chapter], "claim")
+        claims = records(executed[chapter], "claim")
         assert 6 <= len(claims) <= 12
         assert [claim["sentence"] for claim in claims if not claim["held"]] == []
 
     def test_it_stays_in_its_budget(self, executed, chapter):
-        (colophon,) = cache.records(executed[chapter], "colophon")
+        (colophon,) = records(executed[chapter], "colophon")
         assert colophon["peak_memory_mb"] <= MEMORY_LIMIT_MB
         assert colophon["cpu_seconds"] <= CORES * cache.MAX_SECONDS
         assert colophon["effects_off"] == []

@@ -69,7 +69,12 @@ def write(name: str) -> Path:
     world = world_class(name)()
     path = files.DATA / name / "log.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    world.log(world.LOG_DAYS).to_parquet(path, compression="zstd", index=False)
+    log = world.log(world.LOG_DAYS)
+    # Ids and times grow from row to row: their differences take less space than they do.
+    rising = ["request_id", *(column for column in log if column == "time" or column.endswith("_at"))]
+    packed = dict.fromkeys(rising, "DELTA_BINARY_PACKED")
+    others = [column for column in log if column not in rising]
+    log.to_parquet(path, compression="zstd", index=False, use_dictionary=others, column_encoding=packed)
     record([path.relative_to(files.DATA).as_posix()])
     return path
 

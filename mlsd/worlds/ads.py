@@ -270,13 +270,11 @@ class AdWorld(SimulatedWorld):
             visits = np.flatnonzero(second // (3600 * WINDOW_HOURS) == window)
             if len(visits) == 0:
                 continue
-            requests = pd.DataFrame(
-                dict(
-                    request_id=day * np.int64(r.visits_per_day) + visits,
-                    time=times(day, second[visits]),
-                    day=np.full(len(visits), day, np.int32),
-                    user_id=user[visits].astype(np.int32),
-                )
+            requests = dict(
+                request_id=day * np.int64(r.visits_per_day) + visits,
+                time=times(day, second[visits]),
+                day=np.full(len(visits), day, np.int32),
+                user_id=user[visits].astype(np.int32),
             )
             has_budget = spent[live] < self._budget[live]
             log = self._serve_window(policy, requests, explored[visits], live[has_budget], luck[:, visits][:, :, has_budget], state)
@@ -286,13 +284,14 @@ class AdWorld(SimulatedWorld):
         return pd.concat(served, ignore_index=True)
 
     def _serve_window(
-        self, policy: Policy, requests: pd.DataFrame, explored: np.ndarray, live: np.ndarray, luck: np.ndarray, state: _State
+        self, policy: Policy, requests: dict[str, np.ndarray], explored: np.ndarray, live: np.ndarray, luck: np.ndarray, state: _State
     ) -> pd.DataFrame:
-        r, n, k = self.rules, len(requests), min(self.rules.candidates, len(live))
+        r, user, k = self.rules, requests["user_id"], min(self.rules.candidates, len(live))
+        n = len(user)
         # Retrieval: advertisers aim at the interested, and the noise makes it a draw without replacement.
         # Best first, so equal scores fall in the order of retrieval.
-        column = ranking(self._interest[requests.user_id.to_numpy()[:, None], self._topic[live][None]] + gumbel(luck[0]), k)
-        candidates = self._rows(requests.iloc[np.repeat(np.arange(n), k)], live[column.ravel()], state)
+        column = ranking(self._interest[user[:, None], self._topic[live][None]] + gumbel(luck[0]), k)
+        candidates = self._rows(requests, np.repeat(np.arange(n), k), live[column.ravel()], state)
         score = scores_of(policy, candidates).reshape(n, k)
         if not (score > 0).all():
             raise WorldError(f"scores: expected expected values above 0, found {int((score <= 0).sum())} that are not")
@@ -308,7 +307,7 @@ class AdWorld(SimulatedWorld):
         propensity = (1 - r.exploration) * (order == ranked) + r.exploration / k
         column = np.take_along_axis(column, order, axis=1)[filled]
         row, position = np.nonzero(filled)
-        log = shown(self._rows(requests.iloc[row], live[column], state), position + 1, propensity[filled], explored[row])
+        log = shown(self._rows(requests, row, live[column], state), position + 1, propensity[filled], explored[row])
         return self._outcomes(log, luck[2][row, column], luck[3][row, column], luck[4][row, column], share_of_bid[filled])
 
     def _outcomes(
@@ -336,15 +335,12 @@ class AdWorld(SimulatedWorld):
             conversion_known_at=log.time + (known_after * 86400).astype("timedelta64[s]"),
         )
 
-    def _rows(self, requests: pd.DataFrame, item: np.ndarray, state: _State) -> pd.DataFrame:
-        """One row a candidate, in the columns that a policy sees."""
-        user = requests.user_id.to_numpy()
+    def _rows(self, requests: dict[str, np.ndarray], row: np.ndarray, item: np.ndarray, state: _State) -> pd.DataFrame:
+        """One row a candidate, in the columns that a policy sees: the requests `row`, each with its item."""
+        user = requests["user_id"][row]
         return pd.DataFrame(
-            dict(
-                request_id=requests.request_id.to_numpy(),
-                time=requests.time.to_numpy(),
-                day=requests.day.to_numpy(),
-                user_id=user,
+            {name: values[row] for name, values in requests.items()}
+            | dict(
                 item_id=item.astype(np.int32),
                 ad_impressions=state.impressions[item],
                 ad_clicks=state.clicks[item],

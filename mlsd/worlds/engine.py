@@ -190,11 +190,10 @@ def shown(rows: pd.DataFrame, position: np.ndarray, propensity: np.ndarray, rand
 
     position: 1 is the top. propensity: probability that this item got this place. randomised: chance put it there. Shapes (n,).
     """
+    decided = zip(SHOWN, (position.astype(np.int16), propensity.astype(np.float64), randomised.astype(bool)), strict=True)
+    columns = [(name, rows[name]) for name in rows]
     after = rows.columns.get_loc("item_id") + 1
-    columns = (position.astype(np.int16), propensity.astype(np.float64), randomised.astype(bool))
-    for i, (name, values) in enumerate(zip(SHOWN, columns, strict=True)):
-        rows.insert(after + i, name, values)
-    return rows
+    return pd.DataFrame(dict([*columns[:after], *decided, *columns[after:]]))
 
 
 def examined(rows: pd.DataFrame, position_bias: float) -> np.ndarray | float:

@@ -306,13 +306,11 @@ class EventWorld(SimulatedWorld):
             visits = np.flatnonzero(second // 3600 == hour)
             if len(visits) == 0:
                 continue
-            requests = pd.DataFrame(
-                dict(
-                    request_id=day * np.int64(r.n_users) + visits,
-                    time=times(day, second[visits]),
-                    day=np.full(len(visits), day, np.int32),
-                    user_id=user[visits],
-                )
+            requests = dict(
+                request_id=day * np.int64(r.n_users) + visits,
+                time=times(day, second[visits]),
+                day=np.full(len(visits), day, np.int32),
+                user_id=user[visits].astype(np.int32),
             )
             served.append(self._serve_hour(policy, requests, explored[visits], live, luck[:, visits], scored_at, snapshot, now, state))
             self._record(served[-1], state)
@@ -326,7 +324,7 @@ class EventWorld(SimulatedWorld):
     def _serve_hour(
         self,
         policy: Policy,
-        requests: pd.DataFrame,
+        requests: dict[str, np.ndarray],
         explored: np.ndarray,
         live: np.ndarray,
         luck: np.ndarray,
@@ -335,7 +333,7 @@ class EventWorld(SimulatedWorld):
         now: np.datetime64,
         state: _State,
     ) -> pd.DataFrame:
-        r, user = self.rules, requests.user_id.to_numpy()
+        r, user = self.rules, requests["user_id"]
         n, k = len(user), min(r.candidates, len(live))
         # Retrieval, as of scored_at: near events, more so where friends are going.
         km = np.hypot(*(self._home[user][:, None] - self._place[live][None]).transpose(2, 0, 1))
@@ -345,8 +343,8 @@ class EventWorld(SimulatedWorld):
         column = ranking(weight, k)  # best first, so equal scores fall in the order of retrieval
         retrieved = np.isfinite(np.take_along_axis(weight, column, 1))
         row = np.repeat(np.arange(n), retrieved.sum(axis=1))
-        candidates = self._rows(requests.iloc[row], live[column[retrieved]], snapshot)
-        candidates["time"] = scored_at if snapshot is not state else candidates.time
+        asked = requests if snapshot is state else requests | dict(time=np.full(n, scored_at))
+        candidates = self._rows(asked, row, live[column[retrieved]], snapshot)
         scores = np.full((n, k), -np.inf)
         scores[retrieved] = scores_of(policy, candidates)
         lottery = np.where(retrieved, np.take_along_axis(luck[1], column, 1), -np.inf)
@@ -354,37 +352,34 @@ class EventWorld(SimulatedWorld):
         order = np.where(explored[:, None], at_random, ranked)
         # The list as computed; at the visit, what is not open any more is left out.
         column = np.take_along_axis(column, order, 1)
-        is_open = self._open(user, live, now, state) & (self._start_at[live] > requests.time.to_numpy()[:, None])
+        is_open = self._open(user, live, now, state) & (self._start_at[live] > requests["time"][:, None])
         listed = np.take_along_axis(retrieved, order, 1) & np.take_along_axis(is_open, column, 1)
         row = np.repeat(np.arange(n), listed.sum(axis=1))
         by_rank = (1 - r.exploration) * (order == ranked)[listed]
         log = shown(
-            self._rows(requests.iloc[row], live[column[listed]], state),
+            self._rows(requests, row, live[column[listed]], state),
             position=np.cumsum(listed, axis=1)[listed],
             propensity=by_rank + r.exploration / np.repeat(retrieved.sum(axis=1), listed.sum(axis=1)),
             randomised=explored[row],
         )
-        log["scored_at"] = scored_at
         p_rsvp, p_comes = self._beliefs(log)
         rsvp = happens(luck[2][row, column[listed]], p_rsvp)
         comes = rsvp & happens(luck[3][row, column[listed]], p_comes)
         known_at = np.where(rsvp, self._start_at[log.item_id] + DURATION, log.time.to_numpy())
         return log.assign(
+            scored_at=scored_at,
             rsvp=rsvp.astype(np.int8),
             attended=comes.astype(np.float32),
             no_show=(rsvp & ~comes).astype(np.float32),
             attended_known_at=known_at,
         )
 
-    def _rows(self, requests: pd.DataFrame, item: np.ndarray, state: _State) -> pd.DataFrame:
-        """One row a candidate, in the columns that a policy sees."""
-        user = requests.user_id.to_numpy()
+    def _rows(self, requests: dict[str, np.ndarray], row: np.ndarray, item: np.ndarray, state: _State) -> pd.DataFrame:
+        """One row a candidate, in the columns that a policy sees: the requests `row`, each with its item."""
+        user = requests["user_id"][row]
         return pd.DataFrame(
-            dict(
-                request_id=requests.request_id.to_numpy(),
-                time=requests.time.to_numpy(),
-                day=requests.day.to_numpy(),
-                user_id=user.astype(np.int32),
+            {name: values[row] for name, values in requests.items()}
+            | dict(
                 item_id=item.astype(np.int32),
                 rsvps_so_far=state.rsvps[item],
                 friends_going=state.friends_going[user, item].astype(np.int16),  # wide enough to take logarithms of

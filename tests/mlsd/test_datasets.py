@@ -13,7 +13,8 @@ import pytest
 
 from mlsd import datasets, files
 from mlsd.datasets import DatasetError
-from mlsd.worlds import WORLDS, open_world
+from mlsd.worlds import WORLDS, open_world, world_class
+from mlsd.worlds.checks import at_random
 
 WHOLE = files.DATA
 SHIPPED = [name for name in WORLDS if (files.DATA / name / "log.parquet").exists()]
@@ -30,9 +31,24 @@ def data(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_shipped_log_is_what_the_world_generates_today(name):
-    world = open_world(name)
-    pd.testing.assert_frame_equal(datasets.load(name), world.log(world.LOG_DAYS), check_dtype=False, rtol=1e-5)
+def test_the_shipped_log_is_what_the_world_generates_today_and_its_past(name):
+    """To the byte; and the day after it is the same, whether the past was served or read."""
+    simulated, opened = world_class(name)(), open_world(name)
+    pd.testing.assert_frame_equal(datasets.load(name), simulated.log(simulated.LOG_DAYS))
+    pd.testing.assert_frame_equal(opened.deploy(at_random, 1), simulated.deploy(at_random, 1))
+    assert len(opened._past) == opened.LOG_DAYS
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_datasheet_documents_every_column_and_its_type(name):
+    log, datasheet, rows = datasets.load(name), (files.DATA / name / "README.md").read_text(), {}
+    for line in datasheet.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 3 and cells[0] not in ("column", "---"):
+            rows |= dict.fromkeys(cells[0].split(", "), cells[1])
+    spoken = {"datetime64[us]": "datetime", "str": "string"}
+    assert rows == {column: spoken.get(str(dtype), str(dtype)) for column, dtype in log.dtypes.items()}
+    assert f"{len(log):,} rows" in datasheet
 
 
 def test_another_seed_generates_another_log(monkeypatch):

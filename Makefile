@@ -41,8 +41,8 @@ test: book  ## every suite but the browser's, and every notebook uncached
 	$(MAKE) --no-print-directory test-notebooks
 
 test-notebooks: book  ## execute every notebook once more, uncached, and compare its numbers with the book's
-	rm -rf _build/again && cp -r chapters _build/again
-	pytest --nbmake --overwrite --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider _build/again
+	rm -rf .again && cp -r chapters .again
+	pytest --nbmake --overwrite --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider .again
 	python -m press.again
 
 test-browser: book  ## the site and JupyterLab in headless Chromium
@@ -79,4 +79,4 @@ lock: $(VENV)/installed  ## add to requirements.txt what pyproject.toml newly wa
 	    $(FLAGS) pyproject.toml -o requirements.txt
 
 clean:  ## remove what was built, the execution cache included
-	rm -rf _build
+	rm -rf _build .again

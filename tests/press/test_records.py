@@ -66,10 +66,10 @@ def test_the_second_execution_is_compared_with_the_cache(tmp_path):
     cache.store(page, executed(CLAIM), 1.0, fingerprint(page, tmp_path), cache.open_cache(tmp_path))
     (found,) = again.differences(tmp_path)
     assert "found one" in found
-    (tmp_path / "_build" / "again").mkdir()
-    nbformat.write(executed(CLAIM), tmp_path / "_build" / "again" / "tiny.ipynb")
+    (tmp_path / ".again").mkdir()
+    nbformat.write(executed(CLAIM), tmp_path / ".again" / "tiny.ipynb")
     assert list(again.differences(tmp_path)) == []
-    nbformat.write(executed(dict(CLAIM, value=0.4)), tmp_path / "_build" / "again" / "tiny.ipynb")
+    nbformat.write(executed(dict(CLAIM, value=0.4)), tmp_path / ".again" / "tiny.ipynb")
     (found,) = again.differences(tmp_path)
     assert found.startswith("tiny: so: 0.3")
 

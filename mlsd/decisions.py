@@ -9,6 +9,7 @@ A card is refused (DecisionRefuted) where its own numbers do not carry it:
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from IPython.display import HTML, display
 
 from mlsd import claims
 from mlsd.estimates import Estimate, independent_difference
-from mlsd.tables import number, to_html, to_text
+from mlsd.tables import number, shown, to_html, to_text
 
 _STEPS = 60  # of the grid on which a flip is looked for
 _HALVINGS = 40  # and of the search within the step where it lies
@@ -239,7 +240,7 @@ def decision(
         gives_up=gives_up,
         flip=flip,
         open=open_because,
-        sweep=sweep,
+        sweep=None if sweep is None else [step | dict(options=_as_record(step["options"])) for step in sweep],
         faults=[] if open_because else faults,
     )
     lines = [
@@ -255,7 +256,7 @@ def decision(
         record,
         f"Decision: {question}\n{to_text(options, units)}\n" + "\n".join(f"{label} {text}." for label, text in lines),
         f'<div class="mlsd-decision" role="note"><p class="mlsd-question"><strong>{html.escape(question)}</strong></p>'
-        f"{to_html(options, units, 'mlsd-options', choice.chosen)}{body}</div>",
+        f"{to_html(options, units, 'mlsd-options', choice.chosen)}{body}{_sweep_html(flip, sweep, units)}</div>",
     )
     if record["faults"] and claims.failures_are_raised():
         raise DecisionRefuted(f"{question}: " + "; ".join(record["faults"]))
@@ -335,7 +336,7 @@ def _flip(
         sweep = []
         for value in values:
             taken = choice_at(value)
-            sweep.append(dict(value=value, chosen=None if taken is None else str(taken), options=_as_record(table_at(value))))
+            sweep.append(dict(value=value, chosen=None if taken is None else str(taken), options=table_at(value)))
     return record, sweep, faults
 
 
@@ -377,6 +378,29 @@ def _in_words(flip: dict) -> str:
         return f"{then} {'above' if point['above'] else 'below'} {number(point['at'], flip['unit'])}"
 
     return f"{' and '.join(side(p) for p in flip['points'])} of {flip['what']} (now {number(flip['now'], flip['unit'])})"
+
+
+def _sweep_html(flip: dict, sweep: list[dict] | None, units: Mapping[str, str]) -> str:
+    """The card at other values of its assumption, as a table; the site's script makes a slider of its `data-` attributes."""
+    if sweep is None:
+        return ""
+    steps = []
+    for step in sweep:
+        columns = [shown(step["options"][name], units.get(name, "")) for name in step["options"]]
+        rows = [list(row) for row in zip(map(str, step["options"].index), *columns, strict=True)]
+        steps.append(dict(value=number(step["value"], flip["unit"]), now=step["value"] == flip["now"], chosen=step["chosen"], rows=rows))
+    rows = "".join(
+        f'<tr class="{"now" if step["now"] else "other"}"><th scope="row" class="number">{html.escape(step["value"])}</th>'
+        f"<td>{html.escape(step['chosen'] or 'none')}</td></tr>"
+        for step in steps
+    )
+    what = html.escape(flip["what"])
+    return (
+        f'<details class="mlsd-sweep" data-what="{what}" data-steps="{html.escape(json.dumps(steps))}">'
+        f"<summary>Move the assumption: {what}</summary>"
+        f'<table class="mlsd-table"><thead><tr><th scope="col" class="number">{what}</th><th scope="col">then we choose</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></details>"
+    )
 
 
 def decisions_so_far() -> None:

@@ -53,8 +53,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (Estimate, int, float, np.number)) and not isinstance(value, (bool, np.bool_))
 
 
-def _column(values: pd.Series, unit: str) -> list[str]:
-    """The cells of a column: numbers with the same decimals. Words of units stand in the header."""
+def shown(values: pd.Series, unit: str) -> list[str]:
+    """The cells of a column as text: numbers with the same decimals. Words of units stand in the header."""
     scale = SCALES.get(unit, 1.0)
     scaled = [v * scale if _is_number(v) else v for v in values]
     decimals = decimals_for(*(x for v in scaled if _is_number(v) for x in ((v.value, v.low, v.high) if isinstance(v, Estimate) else (v,))))
@@ -73,7 +73,7 @@ def to_html(frame: pd.DataFrame, units: Mapping[str, str] | None = None, classes
     units: column -> unit, as in `number`. chosen: the index entry whose row is marked.
     """
     units = dict(units or {})
-    cells = {name: _column(frame[name], units.get(name, "")) for name in frame}
+    cells = {name: shown(frame[name], units.get(name, "")) for name in frame}
     corner = html.escape(str(frame.index.name or ""))
     attribute = {name: ' class="number"' if any(map(_is_number, frame[name])) else "" for name in frame}
     head = "".join(f'<th scope="col"{attribute[n]}>{html.escape(_header(n, units.get(n, "")))}</th>' for n in frame)
@@ -89,8 +89,8 @@ def to_html(frame: pd.DataFrame, units: Mapping[str, str] | None = None, classes
 def to_text(frame: pd.DataFrame, units: Mapping[str, str] | None = None) -> str:
     """The same table as plain text."""
     units = dict(units or {})
-    shown = pd.DataFrame({_header(n, units.get(n, "")): _column(frame[n], units.get(n, "")) for n in frame}, index=frame.index)
-    return shown.to_string()
+    cells = {_header(n, units.get(n, "")): shown(frame[n], units.get(n, "")) for n in frame}
+    return pd.DataFrame(cells, index=frame.index).to_string()
 
 
 def table(frame: pd.DataFrame | pd.Series | Mapping, units: Mapping[str, str] | str | None = None) -> None:

@@ -1,5 +1,9 @@
 """The choice follows from the table, the flip point is where the choice changes, and a card that its numbers refute is refused."""
 
+import html
+import json
+import re
+
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -146,7 +150,9 @@ def test_an_assumption_carries_its_sweep():
         return pd.DataFrame({"cost": [100.0, visits * 2]}, index=["online", "batch"])
 
     traffic = Assumption("visits", "visits a day", now=200, low=1, high=1000, options_at=at)
-    chosen, record, _ = card(table=at(200), choose=least("cost"), flips_with=traffic, units={"cost": "$"})
+    chosen, record, page = card(table=at(200), choose=least("cost"), flips_with=traffic, units={"cost": "$"})
+    steps = json.loads(html.unescape(re.search(r'data-steps="(.*?)"', page)[1]))
+    assert [step["rows"][1][1] for step in steps if step["now"]] == ["$400"] and '<tr class="now">' in page
     assert chosen == "online" and record["flip"]["points"] == [dict(at=pytest.approx(50), then="batch", above=False)]
     assert {row["chosen"] for row in record["sweep"]} == {"online", "batch"}
     assert 200 in [row["value"] for row in record["sweep"]] and record["sweep"][0]["options"]["index"] == ["online", "batch"]

@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
             store = stack.enter_context(open_store(address))
             bundle = fill(store, directory / "bundles")
             reads = time_each(lambda i, store=store: store.read(i % N_USERS), n)
-            rows = time_each(lambda i, store=store: store.rows("item", candidates), n // 3)
+            rows = time_each(lambda i, store=store: store.rows("item", candidates, ENCODER), n // 3)
             writes = time_each(lambda i, store=store: store.accept([(f"e{i}", "click", i, 1)]), 200)
             for what, ms in (
                 (f"read a list of 50, {name}", reads),

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_BODY = 512 * 1024  # bytes; the largest valid request is smaller
 MAX_CANDIDATES, MAX_QUERIES, MAX_K = 500, 32, 100
+
+
+def _numbers(value: object) -> object:
+    """JSON has numbers, text and booleans; 1.0 is a whole number, "1" and true are not. One call for a list, not one an id."""
+    values = value if isinstance(value, list) else [value]
+    if not all(type(v) in (int, float, type(None)) for v in values):
+        raise ValueError("expected a number" if values is not value else "expected a list of numbers")
+    return value
 
 
 def _distinct(ids: list[int]) -> list[int]:
@@ -16,14 +24,15 @@ def _distinct(ids: list[int]) -> list[int]:
     return ids
 
 
-Id = Annotated[int, Field(ge=0, le=2**53 - 1, description="exact in every JSON library")]
-K = Annotated[int, Field(ge=1, le=MAX_K)]
+_Id = Annotated[int, Field(ge=0, le=2**53 - 1, description="exact in every JSON library")]
+Id = Annotated[_Id, BeforeValidator(_numbers)]
+K = Annotated[int, Field(ge=1, le=MAX_K), BeforeValidator(_numbers)]
 
 
 class Strict(BaseModel):
-    """Nothing is guessed: no number from a text, a boolean or 1.0, and a misspelt option is an error."""
+    """Unknown fields are an error: a misspelt option must not be silently ignored."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class RankRequest(Strict):
@@ -31,7 +40,10 @@ class RankRequest(Strict):
 
     user_id: Id
     item_ids: Annotated[
-        list[Id], Field(min_length=1, max_length=MAX_CANDIDATES, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)
+        list[_Id],
+        Field(min_length=1, max_length=MAX_CANDIDATES, json_schema_extra={"uniqueItems": True}),
+        BeforeValidator(_numbers),
+        AfterValidator(_distinct),
     ]
     k: K = 10
     as_of: Annotated[
@@ -42,6 +54,7 @@ class RankRequest(Strict):
             description="Unix seconds: the clock that the features read. Rows and RSVPs are those of now, so this repeats no "
             "answer of the past: what was served then is in the log of served features. Default: now",
         ),
+        BeforeValidator(_numbers),
     ] = None
 
 

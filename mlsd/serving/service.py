@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -131,20 +131,23 @@ class Direct(APIRoute):
     which is fast and knows how deep it may nest.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
-        endpoint = self.endpoint
+    def __init__(self, path: str, endpoint: Callable, **options: object) -> None:
+        super().__init__(path, endpoint, **options)
         hints = [get_type_hints(endpoint).get(name) for name in inspect.signature(endpoint).parameters]
-        model = next((h for h in hints if isinstance(h, type) and issubclass(h, BaseModel)), None)
+        self._model = next((h for h in hints if isinstance(h, type) and issubclass(h, BaseModel)), None)
+        self.app = self._answer
 
-        async def handle(request: Request) -> Response:
-            if model is None:
-                return await endpoint(request)
+    async def _answer(self, scope: dict, receive: Callable, send: Callable) -> None:
+        request = Request(scope, receive)
+        if self._model is None:
+            response = await self.endpoint(request)
+        else:
             try:
-                return await endpoint(request, model.model_validate_json(await _body(request)))
+                ask = self._model.model_validate_json(await _body(request))
             except ValidationError as error:
                 raise RequestValidationError(error.errors(include_input=False, include_url=False)) from error
-
-        return handle
+            response = await self.endpoint(request, ask)
+        await response(scope, receive, send)
 
 
 class Gate:

@@ -13,6 +13,7 @@ from mlsd.worlds.ads import AdRules, AdWorld
 from mlsd.worlds.base import START, WorldError
 
 SMALL = AdRules(n_users=1500, visits_per_day=2500, horizon_days=50)
+DAYS = 18
 COLUMNS = "request_id time day user_id item_id position propensity randomised ad_impressions ad_clicks topic_impressions topic_clicks"
 COLUMNS += " times_seen price click hide revenue conversion conversion_known_at"
 
@@ -24,10 +25,10 @@ def world() -> AdWorld:
 
 @pytest.fixture(scope="module")
 def log(world) -> pd.DataFrame:
-    return world.log(28)
+    return world.log(DAYS)
 
 
-def without(name: str, days: int = 28) -> tuple[AdWorld, pd.DataFrame]:
+def without(name: str, days: int = DAYS) -> tuple[AdWorld, pd.DataFrame]:
     world = AdWorld(SMALL.without(name), seed=3)
     return world, world.log(days)
 
@@ -39,7 +40,7 @@ def test_a_visit_shows_distinct_ads_that_run_that_day_from_the_first_slot_on(wor
     assert not log.duplicated(["request_id", "item_id"]).any()
     by_request = log.groupby("request_id").position.agg(["min", "max", "size"])
     assert (by_request["min"] == 1).all() and (by_request["max"] == by_request["size"]).all()
-    assert log.request_id.nunique() == 28 * SMALL.visits_per_day
+    assert log.request_id.nunique() == DAYS * SMALL.visits_per_day
     item = world.items.iloc[log.item_id]
     assert (item.created_at.to_numpy() <= log.time.to_numpy()).all() and (log.time.to_numpy() < item.expires_at.to_numpy()).all()
 
@@ -143,9 +144,9 @@ def test_the_oracle_earns_most(world):
     def by_bid(candidates):
         return 0.02 * world.items.bid.to_numpy()[candidates.item_id]
 
-    lift = both_worlds(world, world.incumbent, world.oracle, days=7).lift("revenue_per_1000_visits")
+    lift = both_worlds(world, world.incumbent, world.oracle, days=5, start=10).lift("revenue_per_1000_visits")
     assert lift.low > 0.02
-    assert both_worlds(world, by_bid, world.incumbent, days=7).lift("revenue_per_1000_visits").low > 0.02
+    assert both_worlds(world, by_bid, world.incumbent, days=5, start=10).lift("revenue_per_1000_visits").low > 0.02
 
 
 def test_a_million_impressions_take_seconds():
@@ -202,7 +203,7 @@ def test_effect_is_in_the_log_and_vanishes(name):
     on = AdWorld(rules, seed=3)
     off = AdWorld(rules.without(name), seed=3)
     for world, there in ((on, True), (off, False)):
-        log = world.log(14)
+        log = world.log(8)
         value, se = gap(log, world, *rows_by_effect(name, world, log))
         assert value > 4 * se if there else abs(value) < 3.5 * se
 
@@ -251,5 +252,5 @@ def test_conversions_arrive_late_and_later_for_dear_products(world, log):
 def test_no_reserve_fills_every_slot(world):
     free, log = without("reserve", days=2)
     assert (log.groupby("request_id").size() == SMALL.slots).all()
-    with_reserve = world.deploy(world.oracle, days=2)
-    assert len(with_reserve) < len(free.deploy(free.oracle, days=2))
+    with_reserve = world.deploy(world.oracle, days=2, start=2)
+    assert len(with_reserve) < len(free.deploy(free.oracle, days=2, start=2))

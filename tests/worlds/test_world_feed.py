@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlsd.metrics import mean
+from mlsd.estimates import mean
 from mlsd.worlds.base import WorldError
 from mlsd.worlds.feed import INCIDENTS, N_TOPICS, FeedRules, FeedWorld, _draw_distinct
 
@@ -57,6 +57,14 @@ def test_incidents_change_nothing_before_their_onset(world, log):
     quiet = FeedWorld(world.rules.without(*INCIDENTS), seed=3).log(28)
     pd.testing.assert_frame_equal(quiet[quiet.day < 14], log[log.day < 14])
     assert not quiet[quiet.day == 14].equals(log[log.day == 14])
+
+
+def test_readers_do_not_notice_that_a_client_loses_clicks():
+    """With a policy and a retrieval that count no clicks, they see the same posts, are as satisfied, and come as often."""
+    rules = FeedRules(n_users=1000, onset_day=2, habit=3.0).without(*INCIDENTS, "popularity_feedback")
+    whole, lossy = (FeedWorld(dataclasses.replace(rules, click_loss=loss), seed=5).deploy(any_order, 8, start=0) for loss in (0.0, 0.9))
+    assert lossy.click.sum() < 0.8 * whole.click.sum()
+    pd.testing.assert_frame_equal(*(log.drop(columns=["click", "item_clicks"]) for log in (whole, lossy)))
 
 
 def test_a_branch_is_the_world_simulated_from_the_start():

@@ -122,7 +122,7 @@ def _click_rate_ratio(world: ProductWorld) -> tuple[float, float]:
     def coin(candidates):
         return np.where(half.random() < 0.5, 1, -1) * world.oracle(candidates)
 
-    first = world.deploy(coin, days=40, start=0).query("position == 1")
+    first = world.deploy(coin, days=24, start=0).query("position == 1")
     relevance = world.oracle(first)
     high, low = first.click[(relevance > 0.7) & (relevance < 0.9999)], first.click[relevance < 0.2]
     pooled = (high.sum() + low.sum()) / (len(high) + len(low))

@@ -203,8 +203,8 @@ def decision(
     grid: Sequence[float] | None = None,
     grid_ends: str = "",
     open_because: str = "",
-) -> object:
-    """Show a decision card and return the chosen option.
+) -> None:
+    """Show a decision card.
 
     options: one row an option (index: its name), one column a measured quantity; cells are Estimates, numbers or words.
     choose: the rule by which the choice follows from the table: `most("revenue", unless_tied=least("CPU s"))`.
@@ -260,7 +260,6 @@ def decision(
     )
     if record["faults"] and claims.failures_are_raised():
         raise DecisionRefuted(f"{question}: " + "; ".join(record["faults"]))
-    return choice.chosen
 
 
 def _doubts(

@@ -1,13 +1,11 @@
 """Numbers as they are shown: units, decimals, signs, intervals; tables with one header row; figures of Estimates."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from mlsd import figures
 from mlsd.estimates import Estimate
 from mlsd.policies import Retrained
 from mlsd.tables import number, table, to_html, to_text
@@ -49,18 +47,6 @@ def test_a_mapping_is_a_table_of_one_column_and_a_wrong_unit_is_refused():
     assert "50%" in captured.outputs[0].data["text/html"]
     with pytest.raises(ValueError, match="expected columns of the table"):
         table(pd.DataFrame({"a": [1]}), {"b": "ms"})
-
-
-def test_intervals_and_curves_draw_what_was_measured():
-    estimates = {"a": Estimate(0.1, 0.05, 0.2), "b": Estimate(0.3, 0.2, 0.35)}
-    _, (left, right) = plt.subplots(1, 2)
-    figures.intervals(left, estimates, "%", highlight=["b"])
-    bars = [container.lines[2][0].get_segments()[0][:, 0] for container in left.containers]
-    np.testing.assert_allclose(bars, [[5, 20], [20, 35]])
-    assert [t.get_text() for t in left.get_yticklabels()] == ["a", "b"] and left.get_ylim()[0] > left.get_ylim()[1]
-    figures.curve(right, {1: estimates["a"], 2: estimates["b"]})
-    np.testing.assert_allclose(right.containers[0].lines[2][0].get_segments()[1][:, 1], [0.2, 0.35])
-    plt.close("all")
 
 
 def test_a_policy_is_retrained_on_schedule():

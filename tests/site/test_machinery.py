@@ -23,6 +23,15 @@ def test_every_make_target_that_is_named_exists(path):
     assert named <= TARGETS
 
 
+def test_every_path_that_contributing_names_exists():
+    """NAME stands for each world; a path with another word in capitals is a template."""
+    named = re.findall(r"`((?:mlsd|press|tests|data|chapters|share|pages)/[\w/.]+)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) > 20
+    for_worlds = [name.replace("NAME", world) for name in named if "NAME" in name for world in ("ads", "events")]
+    for_worlds = [path for path in for_worlds if not path.startswith("chapters/")]
+    assert [path for path in [*(n for n in named if "NAME" not in n), *for_worlds] if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_can_be_run(script):
     assert os.access(ROOT / script, os.X_OK)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from importlib import metadata
 
+import numpy as np
 import psutil
 from IPython.display import Markdown, display
 
@@ -40,8 +41,11 @@ def records(kind: str) -> list[dict]:
 
 
 def publish(record: dict, text: str, body: str) -> None:
-    """Show a record to the reader (as text and as HTML), and keep it under its kind and key."""
-    _said[record["kind"], record["key"]] = record
+    """Show a record to the reader (as text and as HTML), and keep it. Raises ValueError if another sentence has its key."""
+    name, words = (record["kind"], record["key"]), record.get("sentence") or record.get("question")
+    if name in _said and words != (_said[name].get("sentence") or _said[name].get("question")):
+        raise ValueError(f"key {record['key']!r}: two {record['kind']}s have it; give each its own")
+    _said[name] = record
     display({"text/plain": text, "text/html": body, MIME: record}, raw=True)
 
 
@@ -86,11 +90,11 @@ def claim(
             "use mlsd.estimates (mean, estimate, compare), or Estimate.exact(x) if x has no sampling error"
         )
     rests_on = [rests_on] if isinstance(rests_on, str) else list(rests_on)
-    if at_least is None and at_most is None:
+    if not any(bound is not None and np.isfinite(bound) for bound in (at_least, at_most)):
         raise ValueError(f"claim {key!r}: expected at_least or at_most; a claim without a bound cannot fail")
-    if not rests_on and broken_by is None:
+    if not any(rests_on) and broken_by is None:
         raise ValueError(f"claim {key!r}: expected rests_on or broken_by; a claim that nothing breaks proves nothing")
-    if not unit:
+    if not unit.strip():
         raise ValueError(f"claim {key!r}: expected the unit of its number, such as '%', 'ms' or 'lost RSVPs'")
     held = bool((at_least is None or estimate.low >= at_least) and (at_most is None or estimate.high <= at_most))
     measured = _measured(estimate, unit, at_least, at_most)

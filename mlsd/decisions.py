@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,12 @@ from mlsd import claims
 from mlsd.estimates import Estimate, independent_difference
 from mlsd.tables import number, shown, to_html, to_text
 
-_STEPS = 60  # of the grid on which a flip is looked for
+_STEPS = 120  # of the grid on which a flip is looked for
 _HALVINGS = 40  # and of the search within the step where it lies
+
+
+class NothingMeets(ValueError):
+    """No option meets the requirements."""
 
 
 class DecisionRefuted(AssertionError):
@@ -80,17 +84,21 @@ def choose_by(rule: Rule, options: pd.DataFrame) -> Choice:
     order = value.map(lambda e: e.value).sort_values(ascending=not rule.most, kind="stable").index
     best = order[0]
 
-    def lead(over: object) -> Estimate:
-        difference = independent_difference(value[best], value[over])
+    def lead(over: object, of: object = best) -> Estimate:
+        difference = independent_difference(value[of], value[over])
         return difference if rule.most else -difference
 
-    tied = [other for other in order[1:] if lead(other).low <= 0]
+    def beaten(one: object, by: object) -> bool:
+        return lead(one, by).low > 1e-9 * max(abs(value[one].value), abs(value[by].value))
+
+    # Tied are those that nothing beats: an uncertain leader does not let in what the next one beats.
+    tied = [other for k, other in enumerate(order[1:], 1) if not any(beaten(other, by) for by in order[:k])]
     if not tied or len(options) == 1:
         runner_up = order[1] if len(order) > 1 else None
         return Choice(best, runner_up, None if runner_up is None else lead(runner_up), rule.column)
     if rule.unless_tied is None:
         return Choice(best, tied[0], lead(tied[0]), rule.column, tuple(tied))
-    return choose_by(rule.unless_tied, options.loc[[entry for entry in options.index if entry in (best, *tied)]])
+    return choose_by(rule.unless_tied, options[options.index.isin([best, *tied])])
 
 
 def _decide(rule: Rule, options: pd.DataFrame, at_least: Mapping[str, float], at_most: Mapping[str, float]) -> tuple[Choice, pd.Series]:
@@ -100,7 +108,7 @@ def _decide(rule: Rule, options: pd.DataFrame, at_least: Mapping[str, float], at
         for column, bound in bounds.items():
             fits &= options[column].map(lambda v, sign=sign, bound=bound: sign * (_estimate(v).value - bound) >= 0)
     if not fits.any():
-        raise ValueError(f"no option meets the requirements at_least={dict(at_least)}, at_most={dict(at_most)}")
+        raise NothingMeets(f"no option meets the requirements at_least={dict(at_least)}, at_most={dict(at_most)}")
     return choose_by(rule, options[fits]), fits
 
 
@@ -165,13 +173,15 @@ class Flip:
     then: object
 
 
-def find_flips(choice_at: Callable[[float], object], now: float, low: float, high: float) -> list[Flip]:
+def find_flips(choice_at: Callable[[float], object], now: float, low: float, high: float, near: Sequence[float] = ()) -> list[Flip]:
     """The nearest point below `now` and the nearest above at which the choice is another one, at most one each.
 
-    choice_at: value -> the chosen option. Looked for on a grid, then by halving the step where it lies.
+    choice_at: value -> the chosen option. Looked for on a grid, then by halving the step where it lies; a change that
+    begins and ends within one step is not seen, unless one of the values of `near`, or the middle of two, lies in it.
     """
     chosen, flips = choice_at(now), []
-    grid = _grid(low, high)
+    marks = np.unique([x for x in near if low <= x <= high])
+    grid = np.unique(np.concatenate([_grid(low, high), marks, (marks[1:] + marks[:-1]) / 2]))
     for side in (grid[grid < now][::-1], grid[grid > now]):
         inside = now
         for value in side:
@@ -213,7 +223,7 @@ def decision(
     units: column -> unit, as in `tables.number`.
     grid: the options' places on a numeric grid (NaN for those that are not on it); by default the index if it is numeric.
     grid_ends: why the grid cannot go on, if its last option is chosen ("there are no more rows than all").
-    open_because: why the card is left open although the numbers do not decide; then nothing is refused.
+    open_because: why the card is left open although the numbers do not decide; then a tie and a flip in the noise are not refused.
     Raises ValueError for names that are not in the table, if no option meets the requirements, or if nothing in the
     range flips the choice; DecisionRefuted as the module says. With MLSD_CLAIMS=record a refusal is recorded and not raised.
     """
@@ -223,10 +233,10 @@ def decision(
     if not used <= set(options.columns) or not options.index.is_unique:
         raise ValueError(f"decision {key!r}: expected columns {sorted(used - set(options.columns), key=str)} and each option once")
     choice, fits = _decide(choose, options, at_least, at_most)
-    faults = _doubts(choice, options, fits, choose, at_least, at_most)
-    faults += _end_of_grid(choice, options, grid, grid_ends)
-    flip, sweep, more_faults = _flip(flips_with, options, choice, choose, at_least, at_most, units)
-    faults += more_faults
+    flip, sweep, wrong, doubts = _flip(flips_with, options, choice, choose, at_least, at_most, units)
+    wrong += _end_of_grid(choice, options, grid, grid_ends)
+    doubts += _doubts(choice, options, fits, choose, at_least, at_most)
+    faults = wrong + ([] if open_because.strip() else doubts)
     record = dict(
         kind="decision",
         key=key,
@@ -241,7 +251,7 @@ def decision(
         flip=flip,
         open=open_because,
         sweep=None if sweep is None else [step | dict(options=_as_record(step["options"])) for step in sweep],
-        faults=[] if open_because else faults,
+        faults=faults,
     )
     lines = [
         ("We choose", f"{choice.chosen}: {_reason(choice, choose, fits, units)}"),
@@ -273,10 +283,18 @@ def _doubts(
         for option, e in options[column].map(_estimate).items():
             if e.low < bound < e.high:  # could be in or out
                 other = fits.copy()
-                other[option] = not fits[option]
-                if not other.any() or choose_by(rule, options[other]).chosen != choice.chosen:
+                other[option] = not fits[option] and all(_could_meet(options.loc[option], at_least, at_most))
+                if other.equals(fits):
+                    continue
+                then = choose_by(rule, options[other]) if other.any() else None
+                if then is None or then.chosen != choice.chosen or not {*then.tied} <= {*choice.tied}:
                     faults.append(f"the interval of {option} in {column} includes the bound {bound:g}, and the choice hangs on it")
     return faults
+
+
+def _could_meet(row: pd.Series, at_least: Mapping[str, float], at_most: Mapping[str, float]) -> Iterator[bool]:
+    yield from (_estimate(row[column]).high >= bound for column, bound in at_least.items())
+    yield from (_estimate(row[column]).low <= bound for column, bound in at_most.items())
 
 
 def _end_of_grid(choice: Choice, options: pd.DataFrame, grid: Sequence[float] | None, grid_ends: str) -> list[str]:
@@ -297,9 +315,10 @@ def _flip(
     at_least: Mapping[str, float],
     at_most: Mapping[str, float],
     units: Mapping[str, str],
-) -> tuple[dict, list[dict] | None, list[str]]:
-    """The flip as a record, the sweep of an assumption, and what is wrong with them."""
-    faults: list[str] = []
+) -> tuple[dict, list[dict] | None, list[str], list[str]]:
+    """The flip as a record, the sweep of an assumption, what is wrong with them, and what the noise leaves in doubt."""
+    wrong: list[str] = []
+    doubts: list[str] = []
     if isinstance(flips_with, Cell):
         measured = _estimate(options.loc[flips_with.option, flips_with.column])
         now, table_at = measured.value, _moved(options, flips_with)
@@ -307,36 +326,54 @@ def _flip(
         low, high = (now / 1000, now * 1000) if now > 0 else (now - 1000 * largest, now + 1000 * largest)
         low, high = (low if flips_with.low is None else flips_with.low), (high if flips_with.high is None else flips_with.high)
         what, unit = f"{flips_with.column} of {flips_with.option}", units.get(flips_with.column, "")
+        near = [x for e in options[flips_with.column].map(_estimate) for x in (e.low, e.value, e.high)]
+        near += [bounds[flips_with.column] for bounds in (at_least, at_most) if flips_with.column in bounds]
     else:
-        measured, now, low, high = None, flips_with.now, flips_with.low, flips_with.high
+        measured, now, low, high, near = None, flips_with.now, flips_with.low, flips_with.high, []
         what, unit, table_at = flips_with.what, flips_with.unit, flips_with.options_at
 
     def choice_at(value: float) -> object:
         try:
             return _decide(rule, table_at(value), at_least, at_most)[0].chosen
-        except ValueError:
+        except NothingMeets:
             return None  # nothing meets the requirements there: that is a flip too
 
+    if isinstance(flips_with, Assumption) and not _same(table_at(now), options):
+        wrong.append(f"at its own value of {what} options_at gives another table than the card's")
     if choice_at(now) != choice.chosen:
-        faults.append(f"at its own value of {what} the table gives {choice_at(now)}, the card {choice.chosen}")
-    flips = find_flips(choice_at, now, low, high)
+        wrong.append(f"at its own value of {what} the table gives {choice_at(now)}, the card {choice.chosen}")
+    flips = find_flips(choice_at, now, low, high, near)
     if not flips:
         raise ValueError(f"{what} from {low:g} to {high:g} never changes the choice: name what does, or widen the range")
     if measured is not None:
         for flip in flips:
             if measured.low < flip.at < measured.high:
-                faults.append(f"the flip at {flip.at:.4g} lies within the interval of what was measured")
+                doubts.append(f"the flip at {flip.at:.4g} lies within the interval of what was measured")
     record = dict(
-        what=what, unit=unit, now=now, points=[dict(at=f.at, then=None if f.then is None else str(f.then), above=f.at > now) for f in flips]
+        what=what,
+        unit=unit,
+        now=float(now),
+        points=[dict(at=f.at, then=None if f.then is None else str(f.then), above=bool(f.at > now)) for f in flips],
     )
     sweep = None
     if isinstance(flips_with, Assumption):
-        values = sorted({*_grid(low, high)[::3].tolist(), float(now)})
+        values = sorted({*_grid(low, high)[::6].tolist(), float(now)})
         sweep = []
         for value in values:
             taken = choice_at(value)
             sweep.append(dict(value=value, chosen=None if taken is None else str(taken), options=table_at(value)))
-    return record, sweep, faults
+    return record, sweep, wrong, doubts
+
+
+def _same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    one, two = _as_record(a), _as_record(b)
+    if one["index"] != two["index"] or [*one["columns"]] != [*two["columns"]]:
+        return False
+    cells = [(x, y) for name in one["columns"] for x, y in zip(one["columns"][name], two["columns"][name], strict=True)]
+    return all(
+        x == y if isinstance(x, str) or isinstance(y, str) else np.shape(x) == np.shape(y) and np.allclose(x, y, equal_nan=True)
+        for x, y in cells
+    )
 
 
 def _as_record(options: pd.DataFrame) -> dict:
@@ -387,7 +424,9 @@ def _sweep_html(flip: dict, sweep: list[dict] | None, units: Mapping[str, str]) 
     for step in sweep:
         columns = [shown(step["options"][name], units.get(name, "")) for name in step["options"]]
         rows = [list(row) for row in zip(map(str, step["options"].index), *columns, strict=True)]
-        steps.append(dict(value=number(step["value"], flip["unit"]), now=step["value"] == flip["now"], chosen=step["chosen"], rows=rows))
+        steps.append(
+            dict(value=number(step["value"], flip["unit"]), now=bool(step["value"] == flip["now"]), chosen=step["chosen"], rows=rows)
+        )
     rows = "".join(
         f'<tr class="{"now" if step["now"] else "other"}"><th scope="row" class="number">{html.escape(step["value"])}</th>'
         f"<td>{html.escape(step['chosen'] or 'none')}</td></tr>"

@@ -26,6 +26,8 @@ class Estimate:
     high: float
 
     def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):  # no numpy types: they do not go into a record
+            object.__setattr__(self, name, float(getattr(self, name)))
         if not (np.isfinite([self.value, self.low, self.high]).all() and self.low <= self.value <= self.high):
             raise ValueError(f"expected finite low <= value <= high, found {self.low}, {self.value}, {self.high}")
 
@@ -51,7 +53,7 @@ class Estimate:
 
     def __sub__(self, number: float) -> Estimate:
         _check_number(number)
-        return self + -number
+        return self + -float(number)
 
     def __rsub__(self, number: float) -> Estimate:
         return -self + number
@@ -151,6 +153,8 @@ def _bootstrap_weights(n: int, groups: np.ndarray | None, n_boot: int, seed: int
     rng = np.random.default_rng(seed)
     codes = np.arange(n) if groups is None else pd.factorize(np.asarray(groups))[0]
     n_groups = int(codes.max()) + 1
+    if n_groups < 2 or codes.min() < 0:
+        raise ValueError(f"an interval needs at least two groups and no missing one, found {n_groups} and {int((codes < 0).sum())} missing")
     for _ in range(n_boot):
         yield np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)[codes].astype(float)
 

@@ -29,6 +29,8 @@ def decimals_for(*numbers: float) -> int:
 def _digits(number: float, decimals: int) -> str:
     if not np.isfinite(number):
         return "none" if np.isnan(number) else "∞" if number > 0 else f"{MINUS}∞"
+    if abs(number) > 1e-9 and not round(number, decimals):  # never shown as zero
+        return f"{number:.2g}".replace("-", MINUS)
     return f"{round(number, decimals) + 0.0:,.{decimals}f}".replace("-", MINUS)  # + 0.0: no minus sign before a zero
 
 

@@ -48,7 +48,7 @@ def entry_of(runs: Mapping[int, tuple[list[dict], str | None]]) -> dict:
         for record in found:
             if record["kind"] == "claim":
                 row = claims.setdefault(key_of(record), dict(key=key_of(record), sentence=record["sentence"], held={}, measured={}))
-                row["held"][str(seed)] = record["held"]
+                row["held"][str(seed)] = row["held"].get(str(seed), True) and record["held"]
                 row["measured"][str(seed)] = f"{record['value']:.4g} [{record['low']:.4g}, {record['high']:.4g}]"
             elif record["kind"] == "decision":
                 row = decisions.setdefault(key_of(record), dict(key=key_of(record), question=record["question"], open="", chosen={}))

@@ -4,6 +4,7 @@ import html
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -174,3 +175,69 @@ def test_all_cards_in_one_table_once_each():
         decide()
         decisions_so_far()
     assert captured.outputs[-1].data["text/html"].count("Which &lt;size&gt;?") == 1
+
+
+# ---------- what an attack found ----------
+
+
+def test_an_uncertain_leader_does_not_let_in_what_the_next_one_beats():
+    quality = [Estimate(0.5, 0.2, 0.8), Estimate(0.49, 0.485, 0.495), Estimate(0.3, 0.295, 0.305)]
+    table = pd.DataFrame({"quality": quality, "cost": [9, 5, 1]}, index=["noisy", "good", "cheap"])
+    assert choose_by(most("quality", unless_tied=least("cost")), table).chosen == "good"
+
+
+def test_floating_point_noise_breaks_no_tie():
+    table = pd.DataFrame({"cost": [0.1 + 0.2, 0.3], "quality": [2, 1]}, index=["a", "b"])
+    assert choose_by(least("cost", unless_tied=most("quality")), table).chosen == "a"
+
+
+def test_open_excuses_doubt_and_no_error():
+    grid = pd.DataFrame({"cost": [1.0, 2.0, 3.0]}, index=[1, 2, 4])
+    with capture_output(), pytest.raises(DecisionRefuted, match="1 is the last of the grid"):
+        decide(table=grid, choose=least("cost"), flips_with=Cell(1, "cost"), open_because="so it is")
+    with capture_output(), pytest.raises(DecisionRefuted, match="cannot tell"):
+        decide(table=options(b=Estimate(0.45, 0.35, 0.55)), open_because=" ")
+
+
+def test_the_table_of_the_assumption_is_that_of_the_card():
+    def at(visits):
+        return pd.DataFrame({"cost": [100.0, visits * 2]}, index=["online", "batch"])
+
+    traffic = Assumption("visits", "visits a day", now=200, low=1, high=1000, options_at=at)
+    with capture_output(), pytest.raises(DecisionRefuted, match="another table than the card's"):
+        decide(table=at(210), choose=least("cost"), flips_with=traffic)
+
+
+def test_an_option_that_is_out_for_certain_casts_no_doubt():
+    table = pd.DataFrame({"q": [0.9, 0.5], "cost": [100, 1], "p99": [Estimate(50, 40, 60), 20]}, index=["big", "small"])
+    limits = dict(at_most={"cost": 5, "p99": 55})
+    assert card(table=table, choose=most("q"), flips_with=Cell("big", "cost"), **limits)[0] == "small"
+
+
+def test_a_change_within_one_step_is_found_where_the_table_points():
+    table = pd.DataFrame({"u": [0.79, 0.70]}, index=["a", "b"])
+    _, record, _ = card(table=table, choose=most("u"), at_most={"u": 0.8}, flips_with=Cell("b", "u"))
+    assert record["flip"]["points"][0] == dict(at=pytest.approx(0.79), then="b", above=True)
+
+
+def test_an_error_in_an_assumption_is_no_flip():
+    def at(value):
+        return pd.DataFrame({"cost": [100.0, float("nan") if value < 50 else 200.0]}, index=["a", "b"])
+
+    with pytest.raises(ValueError, match="expected finite"):
+        decide(table=at(100), choose=least("cost"), flips_with=Assumption("x", "u", 100, 10, 100, at))
+
+
+def test_records_hold_no_numpy():
+    def at(visits):
+        return pd.DataFrame({"cost": [100.0, visits * 2]}, index=["online", "batch"])
+
+    traffic = Assumption("visits", "visits a day", np.int64(200), 1, 1000, at)
+    _, record, _ = card(table=at(200), choose=least("cost"), flips_with=traffic)
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_one_key_has_one_question():
+    with capture_output(), pytest.raises(ValueError, match="two decisions have it"):
+        decide()
+        decision("Another?", options(), QUALITY, key="size", gives_up="money", flips_with=Cell("small", "quality", 0, 2))

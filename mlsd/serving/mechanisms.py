@@ -19,11 +19,11 @@ class Limits:
     fallback_share: float = 0.3  # of the deadline, kept for reading last night's list when the model is late
     store_ms: float = 50.0  # a read of the store that takes longer counts as the store's failure
     events_ms: float = 1000.0  # when an event is given up with 503
-    max_in_flight: int = 64  # ranking requests; beyond, popular events are sent before the request is read
+    max_in_flight: int = 32  # ranking requests; beyond, popular events are sent before the request is read
     max_events: int = 1000  # events that wait for the disk; beyond, 503
     max_connections: int = 2000  # open connections; at most what the descriptor limit leaves
     read_timeout_s: float = 10.0  # for a request to come in whole; then the connection is closed
-    threads: int = 4  # for store reads and single predictions
+    threads: int = 2  # for store reads and single predictions
     micro_batch: int = 0  # requests scored together at most; 0: each on its own
     micro_wait_ms: float = 1.0  # how long the first of a micro-batch waits for others
     row_age_s: float = 1.0  # how old a decoded item row may be

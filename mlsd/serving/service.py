@@ -156,6 +156,8 @@ class Gate:
     def __init__(self, app: FastAPI, metrics: Metrics, limits: Limits, ranker: Ranker) -> None:
         self._app, self._metrics, self._limits, self._ranker = app, metrics, limits, ranker
         self._in_flight = 0
+        self._popular: tuple[Answer, bytes] | None = None
+        self._popular_at = -1.0  # made anew every second: the bundle may have changed
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
@@ -182,14 +184,18 @@ class Gate:
             self._metrics.in_flight.set(self._in_flight)
 
     async def _shed(self, route: str, scope: dict, receive: Callable, send: Callable) -> None:
-        """What is popular, at once; a caller of rank_many, who can wait, is asked to."""
-        answer = None if route == "rank_many" else self._ranker.popular("overload", 10)
-        if answer is None:
-            response = _problem(503, "overload: try again later", retry=True)
-        else:
-            response = _json(_as_response(answer, known=False))
-        self._metrics.count(route, response.status_code, answer)
-        await response(scope, receive, send)
+        """What is popular, at once and from bytes made before; a caller of rank_many, who can wait, is asked to."""
+        if time.monotonic() - self._popular_at > 1:
+            self._popular_at, answer = time.monotonic(), self._ranker.popular("overload", 10)
+            self._popular = None if answer is None else (answer, orjson.dumps(_as_response(answer, known=False)))
+        if route == "rank_many" or self._popular is None:
+            self._metrics.count(route, 503)
+            return await _problem(503, "overload: try again later", retry=True)(scope, receive, send)
+        answer, body = self._popular
+        self._metrics.count(route, 200, answer)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 # ---------- the application ----------

@@ -116,7 +116,9 @@ def test_a_wiped_store_gets_popular_events_and_says_degraded(kind, request):
         assert shown(answer) == POPULAR[:10]
         answer = get(parts.service, "/v1/lists/3").json()
         assert answer["source"] == "popular" and answer["fallback"] == "no_list" and answer["user_id"] == 3
-    eventually(lambda: "no published lists" in degraded(parts.service) and "was it emptied" in degraded(parts.service))
+    eventually(  # traffic goes on
+        lambda: rank(parts.service) and all(t in degraded(parts.service) for t in ("no published lists", "was it emptied"))
+    )
     assert parts.service.health()["ready"], "what is wrong with the store is wrong for every replica"
     put_rows(parts.store)
     parts.store.write("v9", lists(1), ttl_s=3600)
@@ -309,7 +311,7 @@ def test_at_twice_its_capacity_shedding_costs_no_goodput_and_blames_no_store(own
         goodput = dict(shedding=[], patient=[])
         for _ in range(3):
             for name, service in dict(shedding=shedding, patient=patient).items():
-                result = run_load(service.url, rank_calls(), 1000, concurrency=300, rate=2 * capacity, timeout_s=60)
+                result = run_load(service.url, rank_calls(), 700, concurrency=300, rate=2 * capacity, timeout_s=60)
                 assert set(result.outcome) <= {"ok", "overload", "deadline"}, "never called a dead store"
                 span = (result.at_s + result.latency_ms / 1000).max()
                 goodput[name].append((result.outcome == "ok").sum() / span)

@@ -125,8 +125,10 @@ def _members(name: str) -> list[str]:
 
 
 def _is_fetched(name: str) -> bool:
+    if not (members := _members(name)):
+        raise DatasetError(f"data/checksums.txt: expected the files of {name!r}, one of SOURCES, found none; add their lines by hand")
     try:
-        return all(verified(member) for member in _members(name))
+        return all(verified(member) for member in members)
     except DatasetError:
         return False
 

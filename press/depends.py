@@ -58,7 +58,8 @@ def names_in(source: str, package: str = "") -> Names:
             imported += [base, *(f"{base}.{alias.name}" for alias in node.names)]  # a module, or a name in one
         elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in OPENERS:
             opened.append(node.args[0].value if isinstance(node.args[0], ast.Constant) else None)
-    launched = [name for text in texts for name in LAUNCHED.findall(text)]
+    # A child process runs a module by its name, and of a package its `__main__`.
+    launched = [module for text in texts for name in LAUNCHED.findall(text) for module in (name, f"{name}.__main__")]
     return Names(tuple(imported), tuple(launched), tuple(opened), frozenset(texts))
 
 

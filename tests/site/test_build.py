@@ -29,7 +29,7 @@ parts:
 
 
 def write_book(root: Path) -> None:
-    for folder in ("_static", "press", "mlsd"):
+    for folder in ("_static", "press", "mlsd", "share"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in ("data", "chapters", "pages"):
         (root / folder).mkdir()

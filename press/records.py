@@ -44,7 +44,10 @@ def same_numbers(a: dict, b: dict) -> bool:
 
 
 def disagreements(first: NotebookNode, second: NotebookNode) -> Iterator[str]:
-    """What two executions of one page measured differently: claims and choices, by what they say of themselves."""
+    """What two executions of one page measured differently: claims and choices, by what they say of themselves.
+
+    A card that says it is open, or stands in a cell with the tag `clock`, may choose otherwise.
+    """
     for kind in ("claim", "decision"):
         one, two = ([key_of(r) for r in records(notebook, kind)] for notebook in (first, second))
         if one != two:
@@ -57,7 +60,9 @@ def disagreements(first: NotebookNode, second: NotebookNode) -> Iterator[str]:
             elif a["kind"] == "claim" and not by_clock(a, cell) and not same_numbers(a, b):
                 shown = [f"{r['value']} [{r['low']}, {r['high']}]" for r in (a, b)]
                 yield f"{key_of(a)}: {shown[0]}, then {shown[1]}; a number by the clock has a unit of it, or the cell's tag `{CLOCK}`"
-            elif a["kind"] == "decision" and a["chosen"] != b["chosen"]:
+            elif (
+                a["kind"] == "decision" and a["chosen"] != b["chosen"] and not a.get("open") and CLOCK not in cell.metadata.get("tags", [])
+            ):
                 yield f"{key_of(a)}: chose {a['chosen']!r}, then {b['chosen']!r}"
 
 

@@ -277,11 +277,12 @@ class _Environment:
 
     def sound(self) -> bool:
         """Is the file under the map still the one that was mapped, and whole? Reading beyond its end would end this process (SIGBUS)."""
+        known = self.file  # before looking: another thread may look later, and note a file that has grown meanwhile
         try:
             now = self._data.stat()
         except OSError:
             return False
-        if (now.st_dev, now.st_ino) != (self.file.st_dev, self.file.st_ino) or now.st_size < self.file.st_size:
+        if (now.st_dev, now.st_ino) != (known.st_dev, known.st_ino) or now.st_size < known.st_size:
             return False
         self.file = now
         return not self.broken

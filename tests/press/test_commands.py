@@ -25,14 +25,15 @@ from press import preflight
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "chapters").glob("**/*.ipynb"))
 BIN = Path(sys.executable).parent
+OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # `make test` passes them on, and a make within a make says where it is
 
 
 def recipe(target, **variables):
     """The commands of a target of the Makefile, as make would run them (less what the target needs first)."""
     settings = [f"{name}={value}" for name, value in variables.items()]
-    shown = subprocess.run(
-        ["make", "-n", "-o", ".venv/installed", "-o", "data", target, *settings], cwd=ROOT, capture_output=True, text=True
-    )
+    command = ["make", "-n", "-o", ".venv/installed", "-o", "data", target, *settings]
+    own = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    shown = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     return shown.stdout.strip().splitlines()
 

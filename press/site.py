@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from press import ROOT, pages
+from press import ROOT, diagrams, pages, sheets
 from press.cache import MAX_BOOK_SECONDS, MAX_MEMORY_MB, MAX_SECONDS, executed, open_cache
 from press.depends import fingerprint, is_current
 from press.execute import execute_stale
@@ -217,22 +217,6 @@ class Status(SphinxDirective):
         return f'<details class="claims"><summary>{summary}</summary>{"".join(regions)}</details>'
 
 
-class Mermaid(SphinxDirective):
-    """A diagram, drawn in the reader's browser by the Mermaid that the site serves itself."""
-
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        source = html.escape("\n".join(self.content))
-        return [
-            nodes.raw(
-                "",
-                f'<div class="diagram" tabindex="0" role="group" aria-label="Diagram"><pre class="mermaid">{source}</pre></div>',
-                format="html",
-            )
-        ]
-
-
 # ---------- build steps ----------
 
 
@@ -290,13 +274,12 @@ def chapters_first(app: Sphinx, env, names: list[str]) -> None:
 
 
 def copy_assets(app: Sphinx, error: Exception | None) -> None:
-    """Serve MathJax and Mermaid from the site: no request leaves it."""
+    """Serve MathJax from the site: no request leaves it."""
     external, static = ROOT / "data" / "external", Path(app.outdir, "_static")
     if error is None and app.builder.format == "html":
-        for name in ("mathjax", "mermaid"):
-            if not (external / name).exists():
-                raise FileNotFoundError(f"data/external/{name}: expected the site's assets, found none; run `make data`")
-            shutil.copytree(external / name, static / name, dirs_exist_ok=True)
+        if not (external / "mathjax").exists():
+            raise FileNotFoundError("data/external/mathjax: expected the site's assets, found none; run `make data`")
+        shutil.copytree(external / "mathjax", static / "mathjax", dirs_exist_ok=True)
         # One stylesheet imports another; tools that inline styles look for it in the wrong place.
         theme = static / "styles" / "theme.css"
         basic = (static / "basic.css").read_text().replace("url(", "url(../")
@@ -344,7 +327,6 @@ def forget_a_failed_build(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     app.add_directive("chapter-cards", ChapterCards)
     app.add_directive("status", Status)
-    app.add_directive("mermaid", Mermaid)
     app.connect("config-inited", know_the_repository)
     app.connect("builder-inited", execute_what_is_stale)
     app.connect("env-get-outdated", outdated)
@@ -352,4 +334,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", copy_assets)
     app.connect("build-finished", mend_pages)
     app.connect("build-finished", forget_a_failed_build)
+    diagrams.setup(app)
+    sheets.setup(app)
     return dict(version="1", parallel_read_safe=False, parallel_write_safe=True)

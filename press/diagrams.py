@@ -203,7 +203,7 @@ function compact(svg, name) {
 
 async function layout(source, direction, wrap) {
     const turned = source.replace(/^(\s*(?:flowchart|graph)\s+)(TB|TD|LR|RL|BT)\b/m, (all, start) => start + direction);
-    const settings = JSON.stringify({ flowchart: { wrappingWidth: wrap, nodeSpacing: 26, rankSpacing: 34, padding: 10, subGraphTitleMargin: { top: 3, bottom: 9 }, htmlLabels: false } });
+    const settings = JSON.stringify({ flowchart: { wrappingWidth: wrap, nodeSpacing: 26, rankSpacing: 34, padding: 10, subGraphTitleMargin: { top: 3, bottom: 14 }, htmlLabels: false } });
     const { svg } = await mermaid.render("drawing", `%%{init: ${settings}}%%\n${turned}`);
     const place = document.getElementById("place");
     place.innerHTML = svg;
@@ -301,7 +301,9 @@ def draw(todo: list[Diagram], root: Path = ROOT) -> list[str]:
         page = browser.new_page()
         page.set_content('<!DOCTYPE html><body style="margin: 0"><div id="place"></div></body>')
         page.add_script_tag(path=ROOT / MERMAID / "mermaid.min.js")
-        constants = f"const FONT = {FONT!r}, FONT_SIZE = {FONT_SIZE}, GOOD_TEXT = {GOOD_TEXT}, WIDE = {list(WIDE)}, NARROW = {list(NARROW)};"
+        constants = (
+            f"const FONT = {FONT!r}, FONT_SIZE = {FONT_SIZE}, GOOD_TEXT = {GOOD_TEXT}, WIDE = {list(WIDE)}, NARROW = {list(NARROW)};"
+        )
         page.add_script_tag(content=constants + _IN_THE_PAGE)
         for diagram in todo:
             name = name_of(diagram.source)

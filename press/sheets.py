@@ -71,8 +71,8 @@ def numbers(notebook: NotebookNode) -> str:
     rows = []
     for claim in records(notebook, "claim"):
         value = number(Estimate(claim["value"], claim["low"], claim["high"]), claim.get("unit") or "")
-        rows.append(f'<tr><td>{html.escape(claim["sentence"].rstrip("."))}</td><td class="number">{html.escape(value)}</td></tr>')
-    return f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
+        rows.append(f"<li><strong>{html.escape(value)}</strong> {html.escape(claim['sentence'].rstrip('.'))}.</li>")
+    return f"<ul>{''.join(rows)}</ul>" if rows else ""
 
 
 def decided(notebook: NotebookNode) -> str:
@@ -149,7 +149,7 @@ def link_from_the_whiteboard(app: Sphinx, doctree: nodes.document) -> None:
     if name == app.env.docname or "/" in name:
         return
     for part in doctree.findall(nodes.section):
-        if part.next_node(nodes.title).astext().endswith(WHITEBOARD):
+        if part and isinstance(part[0], nodes.title) and part[0].astext().endswith(WHITEBOARD):
             text = f'<p class="to-the-sheet"><a href="../sheets/{name}.html">The cheat sheet of this chapter</a>: one page to print.</p>'
             part.append(nodes.raw("", text, format="html"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import os
 import re
@@ -18,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from press import ROOT, diagrams, pages, sheets
+from press import ROOT, diagrams, pages, pictures, sheets
 from press.cache import MAX_BOOK_SECONDS, MAX_MEMORY_MB, MAX_SECONDS, executed, open_cache
 from press.depends import fingerprint, is_current
 from press.execute import execute_stale
@@ -125,15 +124,7 @@ class ChapterCards(SphinxDirective):
         return '<ul class="numbers">' + "".join(f"<li><strong>{n}</strong> {what}</li>" for what, n in shown.items()) + "</ul>"
 
     def card(self, name: str, part: str, notebook: nbformat.NotebookNode) -> str:
-        picture = ""
-        for cell in notebook.cells:
-            images = [o["data"]["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
-            if "cover" in cell.metadata.get("tags", []) and images:
-                folder = Path(self.env.app.outdir, "_images")
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"cover-{name}.png").write_bytes(base64.b64decode(images[0]))
-                alt = html.escape(cell.metadata["mystnb"]["image"]["alt"])
-                picture = f'<img src="_images/cover-{name}.png" alt="{alt}" loading="lazy">'
+        picture = pictures.cover(name, notebook, Path(self.env.app.outdir, "_images"))
         core = re.search(r":class: core-question\s*\n(.+?)\n:::", notebook.cells[0].source, re.S)
         question = html.escape(" ".join(core.group(1).split())) if core else ""
         heading = f'<p class="chapter-title"><a href="chapters/{name}.html">{html.escape(title_of(notebook))}</a></p>'
@@ -335,5 +326,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("build-finished", mend_pages)
     app.connect("build-finished", forget_a_failed_build)
     diagrams.setup(app)
+    pictures.setup(app)
     sheets.setup(app)
     return dict(version="1", parallel_read_safe=False, parallel_write_safe=True)

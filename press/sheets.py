@@ -108,6 +108,7 @@ def sheet(name: str, notebook: NotebookNode, root: Path) -> str:
         for heading, body in parts.items()
         if body
     )
+    core = to_html("**The core question.** " + box(notebook, "core-question"))
     words = len(re.sub(r"<[^>]+>", " ", blocks + to_html(box(notebook, "prompt"))).split())
     dense = " dense" if words > 620 else ""
     return (
@@ -115,7 +116,7 @@ def sheet(name: str, notebook: NotebookNode, root: Path) -> str:
         f'<p class="sheet-from"><a href="../chapters/{name}.html">From the chapter</a>: every number was measured there. '
         "Printed, this is one page.</p>"
         f'<blockquote class="sheet-prompt">{to_html(box(notebook, "prompt"))}</blockquote>'
-        f'<p class="sheet-core"><strong>The core question.</strong> {to_html(box(notebook, "core-question")).removeprefix("<p>").removesuffix("</p>")}</p>'
+        f'<div class="sheet-core">{core}</div>'
         f"{blocks}</div>"
     )
 

@@ -109,9 +109,10 @@ def _in_a_box_that_scrolls(image: nodes.image, shown: list[nodes.image]) -> None
 
 
 def load_late(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """A browser fetches a picture that it does not show, unless it is told that it may wait."""
+    """A browser fetches a picture that it does not show, unless it is told that it may wait. Paper shows the light and wide one."""
     if "body" in context:
-        context["body"] = re.sub(r'<img (?=[^>]*class="[^"]*\bonly-(?:light|dark)\b)', '<img loading="lazy" ', context["body"])
+        waits = r'<img (?=[^>]*class="[^"]*\b(?:only-dark|narrow)\b)'
+        context["body"] = re.sub(waits, '<img loading="lazy" ', context["body"])
 
 
 def cover(name: str, notebook: NotebookNode, folder: Path) -> str:

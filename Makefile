@@ -19,7 +19,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify solutions preflight tidy platforms lock clean
+.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify solutions diagrams preflight tidy platforms lock clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
@@ -62,6 +62,9 @@ falsify: data  ## every claim, broken in each way that it names (CHAPTER, FLAGS 
 
 solutions: data  ## run the code in the solutions of the exercises (CHAPTER=name for one)
 	python -m press.solutions $(CHAPTER)
+
+diagrams: data  ## draw the diagrams that are new or changed, with Chromium (FLAGS=--all for all)
+	python -m press.diagrams $(FLAGS)
 
 preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
 	python -m press.preflight

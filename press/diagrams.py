@@ -160,7 +160,7 @@ def draw(todo: list[Diagram], root: Path = ROOT) -> list[str]:
 # ---------- on the page ----------
 
 
-def drawing(source: str, root: Path, again: str = "", phone: bool = True) -> str | None:
+def drawing(source: str, root: Path, again: str = "") -> str | None:
     """The HTML of a kept drawing, or None. Where there is another for phones, both: the style shows one.
 
     again: put behind its ids, if the page has it already.
@@ -170,7 +170,7 @@ def drawing(source: str, root: Path, again: str = "", phone: bool = True) -> str
     if not wide.exists():
         return None
     text = wide.read_text().strip()
-    if phone and narrow.exists():
+    if narrow.exists():
         for_phones = narrow.read_text().strip().replace('class="drawn-diagram"', 'class="drawn-diagram on-phone"', 1)
         text = text.replace('class="drawn-diagram"', 'class="drawn-diagram on-wide"', 1) + for_phones
     return text.replace(f"-{name}", f"-{name}{again}") if again else text

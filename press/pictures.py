@@ -104,7 +104,7 @@ def vary(app: Sphinx, doctree: nodes.document) -> None:
 
 def _in_a_box_that_scrolls(image: nodes.image, shown: list[nodes.image]) -> None:
     """A figure that cannot be drawn narrow scrolls on a phone rather than that its labels become dots."""
-    start = nodes.raw("", '<div class="scroll-figure" tabindex="0" role="region" aria-label="Figure">', format="html")
+    start = nodes.raw("", '<div class="scroll-figure" tabindex="0" role="group" aria-label="Figure">', format="html")
     image.replace_self([start, *shown, nodes.raw("", "</div>", format="html")])
 
 

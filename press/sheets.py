@@ -89,8 +89,8 @@ def whiteboard(notebook: NotebookNode, root: Path) -> str:
     source = next((source for _, source in diagrams.fences(section(notebook, WHITEBOARD))), None)
     if source is None:
         return ""
-    wide = diagrams.drawing(source, root, phone=False)
-    return wide or f'<pre class="mermaid">{html.escape(source)}</pre>'
+    drawn = diagrams.drawing(source, root)
+    return f'<div class="diagram">{drawn}</div>' if drawn else f"<pre>{html.escape(source)}</pre>"
 
 
 def sheet(name: str, notebook: NotebookNode, root: Path) -> str:

@@ -59,16 +59,6 @@ def test_code_can_be_copied(browser, site, chapter):
         assert copied.strip() == cell.locator("pre").inner_text().strip()
 
 
-def test_diagrams_follow_the_theme(browser, site):
-    with opened(browser, f"{site}/chapters/{CHAPTERS[0]}.html") as view:
-        before = view.page.locator("pre.mermaid svg").first.inner_html()
-        view.page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        view.page.wait_for_function(
-            "(b) => { const s = document.querySelector('pre.mermaid svg'); return s && s.innerHTML !== b; }", arg=before
-        )
-        assert faults(view, silence, drawings) == []
-
-
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_solutions_are_folded_and_open(browser, site, chapter):
     with opened(browser, f"{site}/chapters/{chapter}.html") as view:

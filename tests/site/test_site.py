@@ -26,7 +26,8 @@ def test_the_site_has_every_listed_page():
     entries = [entry for part in toc["parts"] for chapter in part["chapters"] for entry in (chapter, *chapter.get("sections", []))]
     listed = {entry["file"] for entry in entries} | {toc["root"]}
     assert SITE.exists(), "the book is not built; run `make book`"
-    assert {name(path) for path in pages.pages(SITE)} == listed
+    sheets = {f"sheets/{path.stem}" for path in CHAPTERS}  # made from the chapters: tests/site/test_sheets.py
+    assert {name(path) for path in pages.pages(SITE)} == listed | sheets
 
 
 @pytest.mark.parametrize("rule", pages.RULES, ids=lambda rule: rule.__name__)

@@ -48,10 +48,12 @@ def fullness(commands: str) -> float:
 
 def printed(view, most: int, least_full: float = 0.0) -> Iterator[str]:
     """What is wrong with a page on paper: too many pages, or one but the last that is nearly empty."""
+    view.page.emulate_media(media="print")
     pages = sheets_of(view.page.pdf(prefer_css_page_size=True, print_background=True))
     if not 1 <= len(pages) <= most:
         yield f"{len(pages)} pages, expected at most {most}"
     yield from (f"page {i} is {full:.0%} full" for i, full in enumerate(map(fullness, pages[:-1]), 1) if full < least_full)
+    view.page.emulate_media(media="screen")
 
 
 def light_without_code(view) -> Iterator[str]:
@@ -66,7 +68,8 @@ def light_without_code(view) -> Iterator[str]:
             found.push(`the wrong variant: ${e.outerHTML.slice(0, 80)}`);
         const shade = (colour) => {
             const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number);
-            return a ? (r + g + b) / 3 : 255;
+            const scale = colour.startsWith("color(") ? 255 : 1; // what color-mix computes to
+            return a ? (scale * (r + g + b)) / 3 : 255;
         };
         for (const e of seen("body, article, article :is(p, td, div.admonition, .mlsd-claim, .mlsd-decision)")) {
             const style = getComputedStyle(e);

@@ -118,9 +118,11 @@ PAGE = """<!DOCTYPE html><html lang="en" data-theme="light"><head><title>x</titl
 <style>@page { size: A4; margin: 13mm; } img { width: 300px; } .narrow { display: none; }</style></head><body><article>
 <div class="diagram" style="width: 600px"><svg width="500" height="50" viewBox="0 0 500 50" aria-labelledby="t d">
 <title id="t">A</title><desc id="d">a to b</desc><text y="20" font-size="14">a</text></svg></div>
-<div class="cell_output"><img class="only-light wide" src="figure.svg" alt="A line"><img class="only-light narrow" src="figure.svg" alt="A line"></div>
+<div class="cell_output"><img class="only-light wide" src="figure.svg" alt="A line">
+<img class="only-light narrow" src="figure.svg" alt="A line"></div>
 <p>Text.</p></article></body></html>"""
-FIGURE = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100" viewBox="0 0 300 100"><text style="font-size: 10px" y="20">1</text></svg>'
+FIGURE = """<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100" viewBox="0 0 300 100">
+<text style="font-size: 10px" y="20">1</text></svg>"""
 FAULTS = {
     "not drawn": ('<svg width="500"', '<pre class="mermaid">flowchart</pre><svg width="500"'),
     "beyond its box": ('style="width: 600px"', 'style="width: 400px"'),

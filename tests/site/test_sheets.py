@@ -31,7 +31,7 @@ def faults(text: str, notebook):
         yield from (f"not of {card['key']}: {part}" for part in (card["question"], card["chosen"], card["gives_up"]) if part not in words)
     if len(sheet.select(".sheet-how-it-is-graded tr")) < 4:
         yield "no rubric by level"
-    if raw := re.search(r":::|```|\{\w+\}`|\*\*|\$\w", words):
+    if raw := re.search(r":::|```|\{\w+\}`|\*\*|\$[A-Za-z\\]", words):
         yield f"raw markup: {raw[0]}"
     if sheet.select_one(".sheet-by-the-clock, .sheet-key-numbers") is None:
         yield "no numbers"

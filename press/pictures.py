@@ -115,15 +115,17 @@ def load_late(app: Sphinx, page: str, template: str, context: dict, doctree: nod
         context["body"] = re.sub(waits, '<img loading="lazy" ', context["body"])
 
 
-def cover(name: str, notebook: NotebookNode, folder: Path) -> str:
-    """The picture for a chapter's card, as HTML, its files written into `folder` (of the site: _images); empty if it has none."""
-    outputs = [(cell, output) for cell in notebook.cells if "cover" in cell.metadata.get("tags", []) for output in cell.get("outputs", [])]
-    for cell, output in outputs:
+def image(cell: NotebookNode, name: str, folder: Path, lazy: bool = True) -> str:
+    """The figure of a cell as HTML for a page at the root of the site, drawn narrow and in both themes; empty if it has none.
+
+    Its files are written into `folder` (of the site: _images) under `name`.
+    """
+    for output in cell.get("outputs", []):
         data = output.get("data", {})
         if svg := data.get(NARROW) or data.get("image/svg+xml"):
-            files = {f"cover-{name}-light.svg": compact(svg).encode(), f"cover-{name}-dark.svg": dark(compact(svg)).encode()}
+            files = {f"{name}-light.svg": compact(svg).encode(), f"{name}-dark.svg": dark(compact(svg)).encode()}
         elif png := data.get("image/png"):
-            files = {f"cover-{name}.png": base64.b64decode(png)}
+            files = {f"{name}.png": base64.b64decode(png)}
         else:
             continue
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,9 +134,16 @@ def cover(name: str, notebook: NotebookNode, folder: Path) -> str:
             (folder / file).write_bytes(content)
             theme = re.search(r"-(light|dark)\.svg$", file)
             css = f'class="only-{theme[1]}" ' if theme else ""
-            images += f'<img {css}src="_images/{file}" alt="{alt}" loading="lazy">'
+            waits = ' loading="lazy"' if lazy or "-dark" in file else ""
+            images += f'<img {css}src="_images/{file}" alt="{alt}"{waits}>'
         return images
     return ""
+
+
+def cover(name: str, notebook: NotebookNode, folder: Path) -> str:
+    """The picture for a chapter's card."""
+    covers = [cell for cell in notebook.cells if "cover" in cell.metadata.get("tags", [])]
+    return "".join(image(cell, f"cover-{name}", folder) for cell in covers[:1])
 
 
 def setup(app: Sphinx) -> None:

@@ -21,7 +21,7 @@ from sphinx.application import Sphinx
 from press.cache import executed, open_cache
 
 NARROW = "application/vnd.mlsd.narrow+svg"  # that of mlsd.figures, which a test compares
-PAPER, INK = "#14181e", "#ced6dd"  # of the dark theme
+PAPER, INK = "#121212", "#ced6dd"  # of the dark theme
 # The colours of mlsd.figures that are too dark on dark paper, and what stands for them there, as far apart as they were.
 DARK = {
     "#0072b2": "#4a9fe0",

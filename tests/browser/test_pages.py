@@ -42,7 +42,7 @@ def test_the_landing_page_has_a_card_with_a_picture_for_each_chapter(browser, si
         assert cards.count() == len(CHAPTERS)
         for card in cards.all():
             card.scroll_into_view_if_needed()
-            picture = card.locator("img").element_handle()
+            picture = card.locator("img:visible").element_handle()
             view.page.wait_for_function("(i) => i.complete && i.naturalWidth > 0", arg=picture, timeout=5000)
         name = cards.first.locator("a").get_attribute("href")
         cards.first.click()  # anywhere on it

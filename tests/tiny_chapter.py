@@ -19,7 +19,7 @@ Does a small book turn red when it should?
 
 | to read | prerequisites | techniques | level |
 |---|---|---|---|
-| 5 min | counting, [the glossary](../pages/glossary.md) | counting apples, log of nothing, a **rising** line | mid |
+| 5 min | counting, [the start](../index.md) | counting apples, log of nothing, a **rising** line | mid |
 
 **After this chapter you can say**
 

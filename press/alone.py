@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -49,9 +48,7 @@ def measure(page: Path) -> dict:
     cpu = used.ru_utime + used.ru_stime
     peak = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
     others = max(0.0, busy_seconds() - others - cpu - own.ru_utime - own.ru_stime)
-    return dict(
-        cpu_seconds=round(cpu, 1), wall_seconds=round(wall, 1), peak_memory_mb=round(peak), others_cores=round(others / wall, 2)
-    )
+    return dict(cpu_seconds=round(cpu, 1), wall_seconds=round(wall, 1), peak_memory_mb=round(peak), others_cores=round(others / wall, 2))
 
 
 def seconds_of(entry: dict) -> float:

@@ -23,7 +23,8 @@ ASSETS = ROOT / "press" / "assets"
 SEARCH_PAGE = """<h1>Search</h1>
 <noscript><p>The search runs in your browser, and needs JavaScript.</p></noscript>
 <form class="bd-search book-search" action="search.html" role="search">
-<input type="search" class="form-control" name="q" aria-label="Search the book" placeholder="Search the book" autocomplete="off" spellcheck="false">
+<input type="search" class="form-control" name="q" aria-label="Search the book" placeholder="Search the book"
+ autocomplete="off" spellcheck="false">
 <button type="submit" class="start-button first">Search</button></form>
 <div id="search-results" aria-live="polite"></div>
 <script src="_static/passages.js"></script><script src="_static/search.js"></script>"""

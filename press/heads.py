@@ -41,7 +41,7 @@ def sentences(text: str, most: int = DESCRIPTION[-1]) -> str:
         if len(shown) + len(sentence) > most:
             break
         shown += sentence
-    return shown.strip() or text[: most - 1].rsplit(" ", 1)[0] + "…"
+    return shown.strip() or (text and text[: most - 1].rsplit(" ", 1)[0] + "…")
 
 
 def description(document: nodes.document) -> str:
@@ -68,7 +68,10 @@ def add_tags(app: Sphinx, name: str, template: str, context: dict, document: nod
     if about:
         tags += [tag(name="description", content=about), tag(property="og:description", content=about)]
     if url and document is not None:
-        tags += [tag(property="og:url", content=url + app.builder.get_target_uri(name)), tag(property="og:image", content=f"{url}_static/{CARD}")]
+        tags += [
+            tag(property="og:url", content=url + app.builder.get_target_uri(name)),
+            tag(property="og:image", content=f"{url}_static/{CARD}"),
+        ]
         tags += [tag(property="og:image:width", content="1200"), tag(property="og:image:height", content="630")]
         tags += [tag(property="og:image:alt", content=book), tag(name="twitter:card", content="summary_large_image")]
     if context.get("noindex"):
@@ -106,7 +109,7 @@ def version(root: Path) -> tuple[str, datetime.date]:
 def colophon(root: Path) -> str:
     """The line at the foot of each page."""
     name, date = version(root)
-    return f"{f'Version {html.escape(name)}, ' if name else ''}<time datetime=\"{date}\">{date.day} {date:%B %Y}</time>"
+    return f'{f"Version {html.escape(name)}, " if name else ""}<time datetime="{date}">{date.day} {date:%B %Y}</time>'
 
 
 def sitemap(url: str, pages: list[str], date: datetime.date) -> str:

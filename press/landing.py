@@ -82,10 +82,13 @@ class Start(Directive):
             '<a class="start-button" href="pages/how_to_use.html#read-run-change">Run it</a>',
         ]
         known = [front.minutes for front in fronts.values() if front.minutes]
-        length = f"{len(fronts)} chapters"
+        length = f"{len(fronts)} chapter{'s'[: len(fronts) > 1]}"
         if len(known) == len(fronts):
-            length += f", {duration(round(sum(known) / len(known)))} each, {duration(sum(known))} in all"
-        return [self.raw(f'<p class="start-buttons">{"".join(buttons)}</p><p class="start-length">{length}. Nothing to install to read.</p>')]
+            each = f"{duration(round(sum(known) / len(known)))} each, " if len(known) > 1 else ""
+            length += f", {each}{duration(sum(known))}{' in all' if each else ''}"
+        return [
+            self.raw(f'<p class="start-buttons">{"".join(buttons)}</p><p class="start-length">{length}. Nothing to install to read.</p>')
+        ]
 
 
 class Surprise(Directive):

@@ -58,7 +58,9 @@ class Status(SphinxDirective):
         n_held, n_claims = evidence.claims()
         n_labs = sum(map(is_lab, evidence.notebooks))
         of = counted(len(evidence.notebooks) - n_labs, "chapter") + (f" and {counted(n_labs, 'lab')}" if n_labs else "")
-        what = "Everything that this book claims" if n_held == n_claims else f"Not everything that this book claims ({n_held} of {n_claims})"
+        what = (
+            "Everything that this book claims" if n_held == n_claims else f"Not everything that this book claims ({n_held} of {n_claims})"
+        )
         text = f"{what} held when this site was built: {n_held} conclusions in {of}." if n_held == n_claims else f"{what} held."
         known = {name: evidence.reports["alone"][name] for name in evidence.current["alone"]}
         if known:

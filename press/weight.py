@@ -18,11 +18,11 @@ FONTS = Path("vendor", "fontawesome", "webfonts")
 # One rule gives an icon its character: .fa-bars:before,.fa-navicon:before{content:"\f0c9"}
 ICON = re.compile(r'(?:\.fa-[\w-]+:{1,2}before,?)+\{content:"\\([0-9a-f]+)"\}')
 CHARACTER = re.compile(r'"\\(f[0-9a-f]{3}|e[0-9a-f]{3}|2b)"')
-FACE = re.compile(r'src:url\((\.\./vendor/fontawesome/webfonts/)(fa-[\w-]+)\.woff2[^)]*\) format\("woff2"\),url\([^)]*\) format\("truetype"\)')
-UNUSED = re.compile(
-    r"[ \t]*<script[^>]*src=\"[^\"]*(?:scripts/fontawesome\.js|searchtools\.js|language_data\.js|searchindex\.js|sphinx_highlight\.js)[^\"]*\">"
-    r"</script>\n?"
+FACE = re.compile(
+    r'src:url\((\.\./vendor/fontawesome/webfonts/)(fa-[\w-]+)\.woff2[^)]*\) format\("woff2"\),url\([^)]*\) format\("truetype"\)'
 )
+_SCRIPTS = r"scripts/fontawesome|searchtools|language_data|searchindex|sphinx_highlight"
+UNUSED = re.compile(rf'[ \t]*<script[^>]*src="[^"]*(?:{_SCRIPTS})\.js[^"]*"></script>\n?')
 # Scripts wait until the text is there; in order, as before. One is read by a line that stands in the page itself.
 WAITING = re.compile(r'<script (?![^>]*\b(?:defer|async)\b)(?![^>]*documentation_options)([^>]*src="[^"]*_static/[^"]*")')
 

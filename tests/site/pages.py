@@ -108,8 +108,8 @@ def transferred(path: Path) -> int:
 
 
 def loaded(site: Path, page: Path) -> set[Path]:
-    """The page and all that it names: scripts, styles and their fonts of icons, pictures, those below the first screen too."""
-    selectors = {"script[src]": "src", "link[rel=stylesheet][href]": "href", "img[src]": "src", "source[srcset]": "srcset"}
+    """The page and all that it names: scripts, styles, their fonts of icons, and pictures down to the end, in light on a wide screen."""
+    selectors = {"script[src]": "src", "link[rel=stylesheet][href]": "href", "img[src]:not(.only-dark, .narrow)": "src"}
     urls = [element[attribute] for selector, attribute in selectors.items() for element in soup(page).select(selector)]
     files = {page, *(target(site, page, url)[0] for url in urls if is_local(url))}
     for style in [file for file in files if file.suffix == ".css" and file.exists()]:

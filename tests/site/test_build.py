@@ -98,6 +98,7 @@ def test_a_broken_page_is_noticed(built, tmp_path, rule, before, after):
     page = site / "chapters" / "tiny.html"
     assert not list(rule(site, page))
     pages.soup.cache_clear()
+    pages.transferred.cache_clear()
     edit(page, before, after)
     assert list(rule(site, page))
 

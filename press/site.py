@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import html
 import os
 import re
@@ -20,6 +21,7 @@ from press.cache import executed, open_cache
 from press.depends import fingerprint
 from press.execute import execute_stale
 
+MAKES_PAGES = {".css", ".js", ".py", ".svg"}
 MADE_FROM_CHAPTERS = ["index", "pages/status"]
 
 
@@ -81,6 +83,13 @@ def outdated(app: Sphinx, env, added: set[str], changed: set[str], removed: set[
     before = getattr(env, "press_fingerprints", {})
     env.press_fingerprints = {page.relative_to(root).with_suffix("").as_posix(): fingerprint(page, root) for page in pages(root)}
     touched = added | changed | removed
+    # What makes a page is more than its text; and Sphinx copies styles and scripts only when it writes a page.
+    made_by = hashlib.sha256()
+    for path in sorted(path for folder in ("press", "_static") for path in (root / folder).rglob("*") if path.suffix in MAKES_PAGES):
+        made_by.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    if getattr(env, "press_made_by", None) != made_by.hexdigest():
+        env.press_made_by = made_by.hexdigest()
+        touched |= set(env.all_docs)
     touched |= {name for name, now in env.press_fingerprints.items() if name in env.all_docs and before.get(name) != now}
     reports = [p.read_text() for p in sorted(root.glob("reports/*.json"))]
     if any(name.startswith("chapters/") for name in touched) or getattr(env, "press_reports", None) != reports:

@@ -13,6 +13,8 @@ from press import alone
 from press.evidence import Evidence, executed_pages, is_lab, title_of, unanimous
 from press.records import key_of, records
 
+EARLIER = ' <abbr title="of an earlier version of the page">†</abbr>'
+
 
 def table(label: str, columns: tuple[str, ...], rows: list[str]) -> str:
     """An HTML table that scrolls in its own box; the box can be reached and named by keyboard and screen reader."""
@@ -46,7 +48,8 @@ class Status(SphinxDirective):
             f"<p>Each page was run alone, one after another, by <code>make measure</code>: time is what its processes took of the "
             f"processor, or of the clock if that is less. A chapter may take {alone.CHAPTER_SECONDS} s, a lab {alone.LAB_SECONDS} s, "
             f"both {alone.MEMORY_MB} MB; what is above is marked. While the site is built pages run side by side and take longer. "
-            "A claim is falsified if it turns red on two draws of chance (seeds) of three when it is broken in each way that it names.</p>",
+            "What has a † is of an earlier version of the page. A claim is falsified if it turns red on two draws of chance (seeds) of three "
+            "when it is broken in each way that it names.</p>",
         ]
         versions = next((c["versions"] for n in evidence.notebooks.values() for c in records(n, "colophon")), {})
         parts.append("<p>Built with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".</p>")
@@ -55,24 +58,23 @@ class Status(SphinxDirective):
 
     @staticmethod
     def lead(evidence: Evidence) -> str:
+        """The page in two sentences."""
         n_held, n_claims = evidence.claims()
         n_labs = sum(map(is_lab, evidence.notebooks))
-        of = counted(len(evidence.notebooks) - n_labs, "chapter") + (f" and {counted(n_labs, 'lab')}" if n_labs else "")
-        what = (
-            "Everything that this book claims" if n_held == n_claims else f"Not everything that this book claims ({n_held} of {n_claims})"
-        )
-        text = f"{what} held when this site was built: {n_held} conclusions in {of}." if n_held == n_claims else f"{what} held."
-        known = {name: evidence.reports["alone"][name] for name in evidence.current["alone"]}
+        pages = counted(len(evidence.notebooks) - n_labs, "chapter") + (f" and {counted(n_labs, 'lab')}" if n_labs else "")
+        whole = "Everything that this book claims held" if n_held == n_claims else f"{n_held} of {n_claims} claims of this book held"
+        text = f"{whole} when this site was built: {counted(n_claims, 'conclusion')} in {pages}."
+        known = {name: evidence.reports["alone"][name] for name in evidence.notebooks if name in evidence.current["alone"]}
         if known:
-            over = sum(bool(alone.faults(name, entry)) for name, entry in known.items())
-            text += f" Of {counted(len(known), 'page')} measured alone, {'each' if not over else len(known) - over} kept its budget"
+            kept = sum(not alone.faults(name, entry) for name, entry in known.items())
             longest = max(alone.seconds_of(entry) for entry in known.values())
-            text += f"; the longest takes {longest:.0f} seconds."
+            each = "each" if kept == len(known) else str(kept)
+            text += f" Of {counted(len(known), 'page')} measured alone, {each} kept its budget; the longest takes {longest:.0f} seconds."
         return text
 
     def summary(self, name: str, evidence: Evidence) -> str:
         (colophon,) = records(evidence.notebooks[name], "colophon")
-        stale = {report: "" if name in current else " (of an earlier version)" for report, current in evidence.current.items()}
+        stale = {report: "" if name in current else EARLIER for report, current in evidence.current.items()}
         title = html.escape(title_of(evidence.notebooks[name]))
         cells = [f'{"lab: " if is_lab(name) else ""}<a href="../chapters/{name}.html">{title}</a>']
         entry = evidence.reports["alone"].get(name)
@@ -82,16 +84,18 @@ class Status(SphinxDirective):
         elif entry:  # what an earlier version took says nothing of this one's budget
             cells += [f"{alone.seconds_of(entry):.0f} s{stale['alone']}", f"{entry['peak_memory_mb']} MB{stale['alone']}"]
         else:
-            cells += ["not measured yet", "not measured yet"]
+            cells += ["not yet", "not yet"]
         cells.append(f"{colophon['held']} of {colophon['claims']}")
         for report in ("robust", "robust_fresh"):
             n_held, n_tried = evidence.held(report, [name])
-            cells.append(f"{n_held} of {n_tried} hold{stale[report]}" if n_tried else "not run yet")
+            cells.append(f"{n_held} of {n_tried}{stale[report]}" if n_tried else "not yet")
         known = evidence.rows("falsify", name)
-        cells.append(f"{evidence.falsified([name])} of {len(known)}{stale['falsify']}" if known else "not run yet")
+        cells.append(f"{evidence.falsified([name])} of {len(known)}{stale['falsify']}" if known else "not yet")
         cards = evidence.cards([name])
         n_open = sum(bool(card["open"]) for card in cards)
-        cells.append(f"{len(cards)}, {sum(map(unanimous, cards))} the same on all seeds" + (f", {n_open} open" if n_open else ""))
+        told = [f"{sum(map(unanimous, cards))} the same on all seeds" if any(card["by_seed"] for card in cards) else "", f"{n_open} open"]
+        told = ", ".join(what for what in told[: 1 + bool(n_open)] if what)
+        cells.append(f"{len(cards)}" + (f" ({told})" if told else ""))
         return row(*cells)
 
     @staticmethod

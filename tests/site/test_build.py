@@ -111,6 +111,16 @@ def test_the_plain_build_never_shows_a_stale_page(book):
     assert "This claim held." in (book / "_build" / "html" / "chapters" / "tiny.html").read_text()
 
 
+def test_a_change_of_style_or_of_what_makes_pages_reaches_the_site_and_executes_nothing(book):
+    edit(book / "_static" / "book.css", "--book-blue: #0072b2", "--book-blue: #0072b4")
+    edit(book / "press" / "landing.py", "Pick a case</a>", "Choose a case</a>")
+    done = build(book)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--book-blue: #0072b4" in (book / "_build" / "html" / "_static" / "book.css").read_text()
+    assert "Choose a case" in (book / "_build" / "html" / "index.html").read_text()
+    assert "executing" not in done.stdout
+
+
 def test_an_unchanged_book_executes_nothing_and_is_built_in_seconds(book):
     before = processor_seconds()
     assert "executing 0" in execute(book).stdout
@@ -178,10 +188,8 @@ def test_what_the_reports_say_of_an_earlier_version_is_told_and_does_not_count(b
     write_reports(book, "of an earlier version", cpu_seconds=50.0)
     assert build(book).returncode == 0
     text = article(book, "pages/status.html")
-    assert "50 s (of an earlier version)" in text and "above" not in text.split("What is above")[0].replace("what is above", "")
-    assert "11 of 12 hold (of an earlier version)" in text
-    assert "6 of 6 hold (of an earlier version)" in text
-    assert "5 of 6 (of an earlier version)" in text
+    assert "50 s † 900 MB † 6 of 6 11 of 12 † 6 of 6 † 5 of 6 † 1" in text
+    assert "above 45" not in text, "what an earlier version took is no fault of this one"
     assert "7 ✓, 1 ✗, 311 ✓" in text
     assert "without position_bias: red on 0 of 2" in text
     assert "0 of 6 conclusions turned red" in article(book, "index.html"), "what was shown of other code is not shown of this"

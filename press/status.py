@@ -48,8 +48,8 @@ class Status(SphinxDirective):
             f"<p>Each page was run alone, one after another, by <code>make measure</code>: time is what its processes took of the "
             f"processor, or of the clock if that is less. A chapter may take {alone.CHAPTER_SECONDS} s, a lab {alone.LAB_SECONDS} s, "
             f"both {alone.MEMORY_MB} MB; what is above is marked. While the site is built pages run side by side and take longer. "
-            "What has a † is of an earlier version of the page. A claim is falsified if it turns red on two draws of chance (seeds) of three "
-            "when it is broken in each way that it names.</p>",
+            "What has a † is of an earlier version of the page. A claim is falsified if it turns red on two draws of chance (seeds) of "
+            "three when it is broken in each way that it names.</p>",
         ]
         versions = next((c["versions"] for n in evidence.notebooks.values() for c in records(n, "colophon")), {})
         parts.append("<p>Built with " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".</p>")

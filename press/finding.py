@@ -41,8 +41,8 @@ class Passage(NamedTuple):
 
 
 def of_html(markup: str) -> str:
-    """The words of a piece of HTML: not its tables, pictures, scripts, nor what a fold of a claim says about code."""
-    markup = re.sub(r"<(table|style|script|svg|details)\b.*?</\1>", " ", markup, flags=re.S | re.I)
+    """The words of a piece of HTML: not its tables, code, pictures, scripts, nor what a fold of a claim says about code."""
+    markup = re.sub(r"<(table|pre|style|script|svg|details)\b.*?</\1>", " ", markup, flags=re.S | re.I)
     return re.sub(r"<[^>]+>", " ", markup).replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">").replace("&#x27;", "'")
 
 

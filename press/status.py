@@ -13,7 +13,7 @@ from press import alone
 from press.evidence import Evidence, executed_pages, is_lab, title_of, unanimous
 from press.records import key_of, records
 
-EARLIER = ' <abbr title="of an earlier version of the page">†</abbr>'
+EARLIER = '\N{NO-BREAK SPACE}<abbr title="of an earlier version of the page">†</abbr>'
 
 
 def table(label: str, columns: tuple[str, ...], rows: list[str]) -> str:

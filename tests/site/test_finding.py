@@ -24,7 +24,9 @@ def document():
     forms = [
         nodes.container("", nodes.literal_block("", "Claim held: plain"), mime_type="text/plain"),
         nodes.container(
-            "", nodes.raw("", "<p>Claim held &amp; shown</p><table><tr><td>42</td></tr></table>", format="html"), mime_type="text/html"
+            "",
+            nodes.raw("", "<p>Claim held &amp; shown</p><table><tr><td>42</td></tr></table><pre>a --> b</pre>", format="html"),
+            mime_type="text/html",
         ),
     ]
     output = nodes.container("", *forms, nb_element="mime_bundle")

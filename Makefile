@@ -19,7 +19,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify solutions diagrams preflight tidy platforms lock clean
+.PHONY: help book serve lab data test test-notebooks test-browser test-binder bench-serving robust falsify measure solutions diagrams preflight tidy platforms lock clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
@@ -59,6 +59,9 @@ robust: data  ## claims and decisions on five seeds, or on SEEDS=11,12 or fresh:
 
 falsify: data  ## every claim, broken in each way that it names (CHAPTER, FLAGS as above)
 	python -m press.falsify $(CHAPTER) $(FLAGS)
+
+measure: data  ## what each page takes when it runs alone, for the status page (CHAPTER, FLAGS as above); on a machine at rest
+	python -m press.alone $(CHAPTER) $(FLAGS)
 
 solutions: data  ## run the code in the solutions of the exercises (CHAPTER=name for one)
 	python -m press.solutions $(CHAPTER)

@@ -1,6 +1,16 @@
 """What prints the book: executes its pages, tries its claims, builds its site. Nothing in `mlsd` knows of it."""
 
+import contextlib
+import sys
 from pathlib import Path
+
+if "nbformat" not in sys.modules and "rfc3987_syntax" not in sys.modules:
+    # nbformat checks notebooks with jsonschema, which imports, if it is there, a grammar of internationalised addresses: over a second
+    # for each process, and nothing in a notebook is one. Without it jsonschema does without.
+    sys.modules["rfc3987_syntax"] = None
+    with contextlib.suppress(ImportError):  # the preflight says what is missing
+        import nbformat  # noqa: F401
+    del sys.modules["rfc3987_syntax"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

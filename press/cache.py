@@ -19,9 +19,6 @@ from press import ROOT, pages
 from press.depends import fingerprint
 from press.records import key_of, records
 
-# What the book may take on two quiet cores; the status page and the tests hold the colophons against it.
-MAX_SECONDS, MAX_MEMORY_MB, MAX_BOOK_SECONDS = 60, 1000, 600
-
 
 def failed_claims(notebook: nbformat.NotebookNode) -> list[str]:
     """Claims that did not hold and decisions that were refuted, also where a cell caught it; none where MLSD_CLAIMS=record is set."""

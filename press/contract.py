@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from nbformat import NotebookNode
 
+from press import front as fronts
 from press.notebooks import NoLiteral, calls, claims, code, markdown, solutions
 
 SECTIONS = [
@@ -82,14 +83,8 @@ def _lacks(text: str, wanted: Mapping[str, str]) -> Iterator[str]:
 
 
 def front(notebook: NotebookNode) -> Iterator[str]:
-    wanted = {
-        "a title": r"^# \S",
-        "the prompt": r"^:class: prompt$",
-        "the core question": r"^:class: core-question$",
-        "a table": r"^\|",
-        "a link to the status page": r"\]\(\.\./pages/status\.md\)",
-    }
-    yield from _lacks(notebook.cells[0].source, wanted)
+    """Title, prompt, core question, the table, what the reader can say afterwards; and what to remember, at the end of section 9."""
+    yield from fronts.faults(notebook)
 
 
 def lab_front(notebook: NotebookNode) -> Iterator[str]:

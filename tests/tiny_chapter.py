@@ -17,14 +17,21 @@ Design something small.
 Does a small book turn red when it should?
 :::
 
-| reading time | run time and memory |
-|---|---|
-| a minute | measured on the [status page](../pages/status.md) |
+| to read | prerequisites | techniques | level |
+|---|---|---|---|
+| 5 min | counting, [the start](../index.md) | counting apples, log of nothing, a **rising** line | mid |
+
+**After this chapter you can say**
+
+- why one is more than zero,
+- what rises with time,
+- which of two things is small.
 """
 
 TITLES = ["Clarify", "Frame", "Data", "Model", "Evaluate", "Serve", "Monitor", "Trade-offs"]
 TITLES += ["The whiteboard", "How it is graded", "Follow-ups", "Exercises", "Further reading"]
 NUMBERS = (*range(1, 13), 14)
+REMEMBER = "**What to remember**\n\n* One is more.\n* Time passes,\n  and a line rises.\n* Small is cheap."
 
 PREDICT = ":::{admonition} Predict\n:class: predict\nUp or down, and by how much? Say 10%.\n:::"
 TRAP = ":::{admonition} Trap: a random split\n:class: trap\nIt looks like success.\n:::"
@@ -64,6 +71,7 @@ def tiny_chapter() -> nbformat.NotebookNode:
         "Evaluate": [new_code_cell(f'say(f"Step {i} of **{{{i} / 16:.1%}}**.")') for i in range(12)],
         "Serve": [new_markdown_cell("```mermaid\nflowchart LR\n  log --> model\n```")],
         "Trade-offs": [new_code_cell(DECISION)],
+        "The whiteboard": [new_markdown_cell(REMEMBER)],
         "Exercises": [new_markdown_cell(EXERCISES)],
     }
     cells = [new_markdown_cell(FRONT)]

@@ -28,14 +28,6 @@ def test_page_on_a_phone(browser, site, page):
         assert faults(view, silence, overflow, accessibility) == []
 
 
-def test_search_finds_a_word_and_leads_to_it(browser, site):
-    with opened(browser, f"{site}/search.html?q=propensity") as view:
-        result = view.page.locator("#search-results a", has_text="Glossary").first
-        result.click()
-        assert "pages/glossary.html" in view.page.url
-        assert faults(view, silence, third_parties) == []
-
-
 def test_the_landing_page_has_a_card_with_a_picture_for_each_chapter(browser, site):
     with opened(browser, f"{site}/index.html") as view:
         cards = view.page.locator(".chapter-card")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import http.server
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from press import ROOT
 
 SITE = ROOT / "_build" / "html"
 AXE = ROOT / "data" / "external" / "axe" / "axe.min.js"
+TEXT = {".css", ".html", ".js", ".json", ".svg", ".txt"}  # what a static host compresses
 WIDE, PHONE = dict(width=1440, height=900), dict(width=390, height=844)
 
 
@@ -41,8 +43,10 @@ class View:
         self.console: list[str] = []
         self.foreign: list[str] = []
         self.missing: list[str] = []
+        self.asked: set[str] = set()
         page.on("console", lambda m: self.console.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.console.append(f"exception: {error}"))
+        page.on("requestfinished", lambda r: self.asked.add(r.url))
         page.on("response", lambda r: self.missing.append(f"{r.status} {r.url}") if r.status >= 400 else None)
         page.route("**/*", self._stay_here)
 
@@ -117,3 +121,50 @@ def accessibility(view: View) -> Iterator[str]:
     for violation in found["violations"]:
         nodes = "; ".join(node["html"][:150] for node in violation["nodes"][:3])
         yield f"{violation['impact']} {violation['id']}: {violation['help']} ({len(violation['nodes'])}: {nodes})"
+
+
+def first_screen(view: View) -> Iterator[str]:
+    """What a reader who does not scroll sees of the landing page: the promise, where to begin, how long, one surprise with its number."""
+    wanted = {"h1": 1, ".lead": 1, "a.start-button": 3, ".start-length": 1, ".surprise-question": 1, ".surprise-answer strong": 1}
+    height = view.page.viewport_size["height"]
+    for selector, n in wanted.items():
+        boxes = [found.bounding_box() for found in view.page.locator(selector).all() if found.is_visible()]
+        seen = [box for box in boxes if box and box["y"] >= 0 and box["y"] + box["height"] <= height]
+        if len(seen) != n:
+            yield f"{selector}: expected {n} on the first screen of {height} pixels, found {len(seen)}"
+
+
+def transferred(view: View, folder: Path) -> int:
+    """The bytes that the page took over the network, as a static host compresses them."""
+    files = {folder / urlsplit(url).path.lstrip("/") for url in view.asked if not url.startswith(("data:", "blob:"))}
+    total = 0
+    for file in {file / "index.html" if file.is_dir() else file for file in files}:
+        content = file.read_bytes()
+        total += len(gzip.compress(content, 6)) if file.suffix in TEXT else len(content)
+    return total
+
+
+def weight(view: View, folder: Path, at_most: int = 1_000_000) -> Iterator[str]:
+    if (total := transferred(view, folder)) > at_most:
+        yield f"a first visit takes {total:,} bytes, expected at most {at_most:,}"
+
+
+def arrived(view: View) -> Iterator[str]:
+    """Coming from the search: what was sought is marked, and one of the marks is on the screen."""
+    yield from view.page.evaluate("""() => {
+        const marks = [...document.querySelectorAll("article mark.found")];
+        const seen = marks.filter((m) => ((b) => b.height && b.top >= 0 && b.bottom <= innerHeight)(m.getBoundingClientRect()));
+        return [...(marks.length ? [] : ["nothing is marked"]), ...(seen.length ? [] : ["no mark is on the screen"])];
+    }""")
+
+
+def first_paint(browser: Browser, url: str, times: int = 3) -> float:
+    """Milliseconds until the first text is painted, the best of some visits with an empty cache: what the page costs, not the machine."""
+    best = []
+    for _ in range(times):
+        with browser.new_context(viewport=WIDE) as context:
+            page = context.new_page()
+            page.goto(url, wait_until="load")
+            page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+            best.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    return min(best)

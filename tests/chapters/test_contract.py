@@ -105,9 +105,34 @@ def metadata(text, **changes):
     return lambda notebook: cell_holding(notebook, text).metadata.update(changes)
 
 
+def front_upside_down(notebook):
+    front = notebook.cells[0]
+    title, rest = front.source.split("\n", 1)
+    above, below = rest.split("| to read", 1)
+    table, lists = ("| to read" + below).split("\n\n", 1)
+    front.source = f"{title}\n\n{table}\n{above}\n\n{lists}"
+
+
+def move(notebook, text, before):
+    cell = cell_holding(notebook, text)
+    notebook.cells.remove(cell)
+    notebook.cells.insert(notebook.cells.index(cell_holding(notebook, before)) + 1, cell)
+
+
 SOLVED = ":::{solution} tiny-ex2\n:class: dropdown\nRevenue rises by 3.4%."
 FAULTS = {
     "no prompt": (contract.front, edit(":class: prompt", "")),
+    "no core question": (contract.front, edit(":class: core-question", ":class: note")),
+    "a table of its own": (contract.front, edit("| to read | prerequisites |", "| reading time | you should know |")),
+    "minutes in words": (contract.front, edit("| 5 min |", "| an hour |")),
+    "two rows": (contract.front, edit("| mid |", "| mid |\n| 5 min | x | a, b, c | mid |")),
+    "two techniques": (contract.front, edit("counting apples, log of nothing, a", "counting apples, a")),
+    "no level": (contract.front, edit("| mid |", "| |")),
+    "nothing to say": (contract.front, edit("**After this chapter you can say**", "After")),
+    "two things to say": (contract.front, edit("- what rises with time,\n", "")),
+    "the table before the question": (contract.front, front_upside_down),
+    "nothing to remember": (contract.front, edit("**What to remember**", "Remember")),
+    "remembered in section 10": (contract.front, lambda n: move(n, "**What to remember**", "## 10.")),
     "no section 7": (contract.sections, edit("## 7. Monitor", "## 7. Observe")),
     "sections swapped": (contract.sections, lambda n: n.cells.insert(1, n.cells.pop(2))),
     "old format": (contract.notebook_format, lambda n: n.update(nbformat_minor=4)),

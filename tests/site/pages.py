@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import os
 import re
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from urllib.parse import unquote
 
 from bs4 import BeautifulSoup
 
-MAKES_NO_PAGE = {"genindex.html", "search.html"}
+MAKES_NO_PAGE = {"404.html", "genindex.html", "search.html"}
 MAX_BYTES = 1_500_000
+MAX_FIRST_VISIT = 1_000_000
+TEXT = {".css", ".html", ".js", ".json", ".svg", ".txt", ".xml"}  # what a static host compresses
 RAW = re.compile(r":::|```|^\s*:(?:class|label|tags):|\{(?:\w+:)?\w+\}`", re.M)
 FOREIGN = re.compile(r"^(?:https?:)?//")
 
@@ -97,6 +100,78 @@ def weight(site: Path, page: Path) -> Iterator[str]:
         yield f"expected at most {MAX_BYTES / 1e6} MB, found {total / 1e6:.2f} MB"
 
 
+@functools.cache
+def transferred(path: Path) -> int:
+    """The bytes of a file as a static host sends it."""
+    content = path.read_bytes()
+    return len(gzip.compress(content, 6)) if path.suffix in TEXT else len(content)
+
+
+def loaded(site: Path, page: Path) -> set[Path]:
+    """The page and all that it names: scripts, styles, their fonts of icons, and pictures down to the end, in light on a wide screen."""
+    selectors = {"script[src]": "src", "link[rel=stylesheet][href]": "href", "img[src]:not(.only-dark, .narrow)": "src"}
+    urls = [element[attribute] for selector, attribute in selectors.items() for element in soup(page).select(selector)]
+    files = {page, *(target(site, page, url)[0] for url in urls if is_local(url))}
+    for style in [file for file in files if file.suffix == ".css" and file.exists()]:
+        files |= {target(site, style, url)[0] for url in re.findall(r"url\(([^)\"']+\.woff2?)\)", style.read_text())}
+    return {file for file in files if file.exists()}
+
+
+def first_visit(site: Path, page: Path) -> Iterator[str]:
+    """What a reader's first page takes over the network. What scripts load by themselves is weighed in tests/browser."""
+    sizes = {file.name: transferred(file) for file in loaded(site, page)}
+    if sum(sizes.values()) > MAX_FIRST_VISIT:
+        heaviest = sorted(sizes, key=sizes.get)[-4:]
+        yield f"a first visit takes {sum(sizes.values()):,} bytes, expected at most {MAX_FIRST_VISIT:,}; heaviest: {', '.join(heaviest)}"
+
+
+def unused(site: Path, page: Path) -> Iterator[str]:
+    """Scripts that this page has no use for, and such that hold up its text."""
+    for script in soup(page).select("script[src]"):
+        name = Path(script["src"].partition("?")[0]).name
+        if name in ("fontawesome.js", "searchtools.js", "searchindex.js", "mermaid.min.js"):
+            yield f"loads {name}"
+        if "mathjax" in script["src"] and not soup(page).select(".math"):
+            yield "loads MathJax, and has no formula"
+        if script.find_parent("head") and not (script.has_attr("defer") or script.has_attr("async")) and name != "documentation_options.js":
+            yield f"{name} holds up the text"
+
+
+def head(site: Path, page: Path) -> Iterator[str]:
+    """What the page says of itself: to a browser's tab, a search engine, somebody who shares it."""
+    top = soup(page).head
+    name, *rest = re.split(r" [—-] ", top.title.get_text())
+    if name in rest or (page.name == "index.html" and rest):
+        yield f"the title repeats itself: {top.title.get_text()!r}"
+    if len(top.select("meta[name=viewport]")) != 1:
+        yield f"expected one meta viewport, found {len(top.select('meta[name=viewport]'))}"
+    for selector in ('meta[name="description"]', 'meta[property="og:title"]', 'meta[property="og:description"]'):
+        found = [meta.get("content", "") for meta in top.select(selector)]
+        least, most = (5, 120) if "title" in selector else (40, 160)
+        if len(found) != 1 or not least <= len(found[0]) <= most:
+            yield f"{selector}: expected one of {least} to {most} characters, found {found}"
+
+
+def exercises(site: Path, page: Path) -> Iterator[str]:
+    """They count from 1 on each page, as in JupyterLab."""
+    titles = [title.get_text() for title in soup(page).select(".exercise > .admonition-title")]
+    numbers = [int(match[1]) for title in titles if (match := re.match(r"Exercise (\d+)", title))]
+    if numbers != list(range(1, len(titles) + 1)):
+        yield f"exercises are numbered {numbers}"
+    for solution in soup(page).select(".solution > .admonition-title a[href^='#']"):
+        exercise = soup(page).find(id=solution["href"][1:])
+        said = re.search(r"\d+", solution.get_text())
+        if exercise is None or said is None or f"Exercise {said[0]}" not in exercise.get_text():
+            yield f"{solution.get_text()!r} is a solution of another exercise"
+
+
+def colophon(site: Path, page: Path) -> Iterator[str]:
+    """Which version this is, and of when."""
+    foot = soup(page).select_one("footer .book-version")
+    if foot is None or not foot.select("time[datetime]"):
+        yield "the foot of the page has no date"
+
+
 def outputs(site: Path, page: Path) -> Iterator[str]:
     for element in soup(page).select(".output.stderr, .output.traceback, .output.error"):
         yield f"a warning or an error among the outputs: {element.get_text().strip()[:200]}"
@@ -111,4 +186,4 @@ def structure(site: Path, page: Path) -> Iterator[str]:
     yield from (f"the id {i!r} is there more than once" for i in sorted({i for i in ids if ids.count(i) > 1}))
 
 
-RULES = [links, images, raw_text, third_parties, weight, outputs, structure]
+RULES = [links, images, raw_text, third_parties, weight, first_visit, unused, head, exercises, colophon, outputs, structure]

@@ -35,7 +35,7 @@ def section(notebook: NotebookNode, title: str) -> str:
 
 def box(notebook: NotebookNode, css: str) -> str:
     """The Markdown inside the first box of a class (prompt, core-question)."""
-    found = re.search(rf"^(:::+)\{{admonition\}}[^\n]*\n:class: {css}\s*\n(.*?)^\1\s*$", markdown(notebook), re.M | re.S)
+    found = re.search(rf"^(:::+)\{{admonition\}}[^\n]*\n:class: {css}\b[^\n]*\n(.*?)^\1\s*$", markdown(notebook), re.M | re.S)
     return found[2].strip() if found else ""
 
 

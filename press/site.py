@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import html
 import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
-from sphinx.util.docutils import SphinxDirective
 
 from press import ROOT, diagrams, finding, heads, landing, pages, pictures, sheets, status, weight
 from press.cache import executed, open_cache

@@ -159,7 +159,8 @@ def pages_of_sheets(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     root = Path(app.srcdir)
     for name, notebook in chapters(root):
         title = f"{title_of(notebook)}: cheat sheet"
-        yield f"sheets/{name}", dict(title=title, body=sheet(name, notebook, root), meta={}, sourcename=""), "page.html"
+        about = f"{title_of(notebook)} on one page: prompt, whiteboard, numbers, decisions with what would flip them, rubric."
+        yield f"sheets/{name}", dict(title=title, about=about, body=sheet(name, notebook, root), meta={}, sourcename=""), "page.html"
 
 
 def setup(app: Sphinx) -> None:

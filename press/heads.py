@@ -62,7 +62,7 @@ def add_tags(app: Sphinx, name: str, template: str, context: dict, document: nod
     if home:
         context["docstitle"] = ""  # the page's own title is the book's
     url = site_url(os.environ)
-    about = description(document) if document is not None else ""
+    about = context.get("about") or (description(document) if document is not None else "")
     tags = [tag(property="og:title", content=book if home else title), tag(property="og:site_name", content=book)]
     tags += [tag(property="og:type", content="website" if home else "article")]
     if about:

@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
 
-from press import ROOT, pages
+from press import ROOT, folding, pages, terms
 from press.cache import MAX_BOOK_SECONDS, MAX_MEMORY_MB, MAX_SECONDS, executed, open_cache
 from press.depends import fingerprint, is_current
 from press.execute import execute_stale
@@ -345,6 +345,8 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("chapter-cards", ChapterCards)
     app.add_directive("status", Status)
     app.add_directive("mermaid", Mermaid)
+    folding.setup(app)
+    terms.setup(app)
     app.connect("config-inited", know_the_repository)
     app.connect("builder-inited", execute_what_is_stale)
     app.connect("env-get-outdated", outdated)

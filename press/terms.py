@@ -84,10 +84,13 @@ def _within(node: nodes.Node, kinds: type | tuple) -> bool:
     return node is not None
 
 
+def _has_heading(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.section) and bool(node.children) and isinstance(node[0], nodes.title)
+
+
 def _sections(document: nodes.document) -> list[nodes.section]:
     """Those of the second level."""
-    return [section for section in document.findall(nodes.section) if isinstance(section.parent, nodes.section) and
-            not isinstance(section.parent.parent, nodes.section)]  # fmt: skip
+    return [s for page in document.children if _has_heading(page) for s in page.children if _has_heading(s)]
 
 
 def uses(document: nodes.document, terms: list[Term]) -> Iterator[tuple[nodes.Text, re.Match, Term]]:
@@ -124,9 +127,9 @@ def passages(name: str, document: nodes.document, terms: list[Term]) -> dict[str
     """For each term the one passage of a chapter to lead to: where a claim or decision is about it, else where it is first used."""
 
     def at(node: nodes.Node, measured: bool) -> Passage:
-        while not isinstance(node, nodes.section):
+        while not _has_heading(node):  # an exercise is a section without one
             node = node.parent
-        return Passage(name, node["ids"][0], next(iter(node.findall(nodes.title))).astext(), measured)
+        return Passage(name, node["ids"][0], node[0].astext(), measured)
 
     found: dict[str, Passage] = {}
     for text, _, term in uses(document, terms):

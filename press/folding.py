@@ -147,8 +147,9 @@ def visit_fold(translator, node: nodes.Element) -> None:
         kind = kind_of(node.astext())
     except SyntaxError:
         kind = None
+    what = {"imports": "the imports", "decisions": "these decisions", None: "this cell"}.get(kind, f"this {kind}")
     classes = " ".join(node["classes"])
-    translator.body.append(f'<details class="hide {classes}"><summary>Code of this {kind or "cell"}</summary>\n'.replace("this imports", "the imports"))
+    translator.body.append(f'<details class="hide {classes}"><summary>Code of {what}</summary>\n')
 
 
 def depart_fold(translator, node: nodes.Element) -> None:

@@ -6,6 +6,7 @@ glossary that carries the definition, which `_static/page.js` shows on hover and
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from sphinx.application import Sphinx
 
 GLOSSARY = "pages/glossary"
 CHAPTERS = "chapters/"
-MEASURES = re.compile(r"^\s*(?:claim|decision)\(", re.M)
+MEASURES = {"claim", "decision"}
 # Where a term is no running prose, or is a link, a name or a formula already.
 _SKIPPED = (
     nodes.reference,
@@ -30,7 +31,7 @@ _SKIPPED = (
 )
 
 
-class term_use(nodes.inline):  # noqa: N801 (docutils names nodes so)
+class term_use(nodes.inline):
     """A use of a glossary term: `name` as it stands there, `definition` in plain text."""
 
 
@@ -135,11 +136,22 @@ def passages(name: str, document: nodes.document, terms: list[Term]) -> dict[str
     for text, _, term in uses(document, terms):
         found.setdefault(term.name, at(text, False))
     for block in document.findall(nodes.literal_block):
-        if _cell(block) and _within(block, nodes.section) and MEASURES.search(block.astext()):
+        if _cell(block) and (words := measured_in(block.astext())):
             for term in terms:
-                if not found.get(term.name, at(block, False)).measured and term.pattern.search(block.astext()):
+                if term.pattern.search(words) and not (term.name in found and found[term.name].measured):
                     found[term.name] = at(block, True)
     return found
+
+
+def measured_in(source: str) -> str:
+    """What the claims and decisions of a cell are about, in words: their sentences, and the effects that they rest on."""
+    try:
+        calls = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call) and ast.unparse(n.func) in MEASURES]
+    except SyntaxError:
+        return ""
+    about = [part for call in calls for part in [*call.args, *(k.value for k in call.keywords if k.arg in ("key", "rests_on"))]]
+    texts = [n.value for part in about for n in ast.walk(part) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return " . ".join(text.replace("_", " ") for text in texts)
 
 
 def _titles(app: Sphinx, name: str) -> str:

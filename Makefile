@@ -66,8 +66,9 @@ solutions: data  ## run the code in the solutions of the exercises (CHAPTER=name
 preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
 	python -m press.preflight
 
-tidy: $(VENV)/installed  ## strip outputs (cell ids stay), sort imports, format
+tidy: $(VENV)/installed  ## strip outputs (cell ids stay), fold what reports, sort imports, format
 	find chapters -name '*.ipynb' -exec nbstripout --keep-id {} +
+	find chapters -name '*.ipynb' -exec python -m press.folding {} +
 	ruff check --fix .
 	ruff format .
 

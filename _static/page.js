@@ -208,7 +208,8 @@
       this.form.hidden = open;
       for (const link of this.links) link.closest("li").hidden = !open;
       this.said.hidden = !committed;
-      this.said.replaceChildren(make("strong", { textContent: this.answer ? "You said: " : "What happens" }), this.answer || ".");
+      this.said.classList.toggle("nothing", !this.answer);
+      this.said.replaceChildren(make("strong", { textContent: this.answer ? "You said: " : "What happens:" }), this.answer ?? "");
     }
   }
 
@@ -244,7 +245,7 @@
     }
     const card = details.closest(".mlsd-decision");
     const options = card?.querySelector("table.mlsd-options");
-    if (!options || !(steps.length > 1)) return;
+    if (!options || !(steps.length > 1) || !("x" in steps[0])) return;
     const { what, unit = "" } = details.dataset;
     const now = Math.max(0, steps.findIndex((step) => step.now));
     const chosen = (step) => step.chosen ?? "none of these";
@@ -252,26 +253,24 @@
     const field = make("input", { type: "text", inputMode: "decimal", autocomplete: "off", size: 8, aria: { label: `${what}${unit && `, ${unit}`}` } });
     const back = make("button", { type: "button", textContent: "as it is now" });
     const verdict = make("p", { className: "verdict", aria: { role: "status" } });
-    const numeric = steps.every((step) => Number.isFinite(step.x));
-    // A mark where the choice changes, and where the chapter stands.
+    // Marks where the chapter stands (above) and where the choice flips (below).
     const marks = make("div", { className: "marks", aria: { hidden: "true" } });
-    const mark = (i, className, words) => {
-      const share = i / (steps.length - 1);
-      marks.append(make("span", { className, title: words, style: `left: calc(${share} * (100% - 1rem) + 0.5rem)` }));
+    const mark = (i, word, title) => {
+      const left = `calc(${i / (steps.length - 1)} * (100% - 1rem) + 0.5rem)`;
+      marks.append(make("span", { className: word, textContent: word, title, style: `left: ${left}` }));
     };
-    steps.forEach((step, i) => {
-      if (i && chosen(step) !== chosen(steps[i - 1])) mark(i - 0.5, "flip", `${chosen(steps[i - 1])} → ${chosen(step)}`);
-    });
-    mark(now, "now", "now");
+    mark(now, "now", steps[now].value);
+    steps.forEach((step, i) => step.flip && mark(i, "flip", `${step.value}: ${chosen(step)}`));
     const bodies = [...options.querySelectorAll("tbody tr")];
     const numbers = [...options.querySelectorAll("thead tr > *")].map((cell) => cell.classList.contains("number"));
     const draw = () => {
       const step = steps[slider.value];
       slider.setAttribute("aria-valuetext", `${step.value}: ${chosen(step)}`);
-      field.value = numeric ? step.text ?? step.value : step.value;
+      field.value = step.text;
       verdict.replaceChildren(
-        `${what} ${step.value}${step.now ? " (now)" : ""}: `,
-        make("strong", { textContent: step.chosen ? `we would choose ${step.chosen}` : "nothing meets the requirements" }),
+        `At ${step.value}${step.now ? ", as it is now," : ""} `,
+        make("strong", { textContent: step.chosen ? `we choose ${step.chosen}` : "nothing meets the requirements" }),
+        ".",
       );
       back.disabled = Boolean(step.now);
       const rows = step.rows.map(([option, ...values]) =>
@@ -292,13 +291,12 @@
     });
     field.addEventListener("change", () => {
       const wanted = Number.parseFloat(field.value.replace(/[^\d.eE+\-−]/g, "").replace("−", "-"));
-      if (numeric && Number.isFinite(wanted)) {
+      if (Number.isFinite(wanted)) {
         const far = steps.map((step) => Math.abs(step.x - wanted));
         slider.value = far.indexOf(Math.min(...far));
       }
       draw();
     });
-    field.readOnly = !numeric;
     const panel = make(
       "div",
       { className: "mlsd-move", aria: { role: "group", label: `Move the assumption: ${what}` } },
@@ -401,7 +399,10 @@
         clearTimeout(waiting.get(target));
         if (!isIntersecting) continue;
         const section = target.parentElement;
-        const done = () => section.querySelector(".covered[hidden]") || set(section.id, true);
+        const done = () => {
+          if (section.querySelector(".covered[hidden]")) waiting.set(target, setTimeout(done, 1000));
+          else set(section.id, true);
+        };
         waiting.set(target, setTimeout(done, 1000));
       }
     });

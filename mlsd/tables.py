@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,6 +58,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (Estimate, int, float, np.number)) and not isinstance(value, (bool, np.bool_))
 
 
+_READS_AS_NUMBER = re.compile(rf"[$€+{MINUS}-]?\d[\d.,]*[%×]?( \[.*\])?")
+
+
+def _aligns_right(value: object) -> bool:
+    """A number, or a text that somebody made of one."""
+    return _is_number(value) or isinstance(value, str) and _READS_AS_NUMBER.fullmatch(value) is not None
+
+
 def shown(values: pd.Series, unit: str) -> list[str]:
     """The cells of a column as text: numbers with the same decimals. Words of units stand in the header."""
     scale = SCALES.get(unit, 1.0)
@@ -86,7 +95,7 @@ def to_html(frame: pd.DataFrame, units: Mapping[str, str] | None = None, classes
     units = dict(units or {})
     cells = {name: shown(frame[name], units.get(name, "")) for name in frame}
     corner = html.escape(str(frame.index.name or ""))
-    attribute = {name: ' class="number"' if any(map(_is_number, frame[name])) else "" for name in frame}
+    attribute = {name: ' class="number"' if any(map(_aligns_right, frame[name])) else "" for name in frame}
     head = "".join(f'<th scope="col"{attribute[n]}>{html.escape(_header(n, units.get(n, "")))}</th>' for n in frame)
     corner = f'<th scope="col">{corner}</th>' if corner else "<td></td>"
     body = []
@@ -113,7 +122,7 @@ def frame_to_html(frame: pd.DataFrame | pd.Series) -> str | None:
         return None  # pandas has its own way
     for name in rows:
         if name.endswith("_id"):
-            rows[name] = rows[name].astype(str)
+            rows[name] = rows[name].astype(str)  # digits, but not grouped
     return to_html(rows) + (f"<p>{len(frame) - len(rows):,} more rows.</p>" if len(rows) < len(frame) else "")
 
 

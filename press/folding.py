@@ -3,11 +3,13 @@
 A cell reports if all it does is to import, to draw, or to show what others computed: claims, decisions, tables, `say`.
 It is read from the code, so there is nothing to maintain: `python -m press.folding` (part of `make tidy`) writes into the cells'
 metadata what this rule says, a rule of the contract holds the two together, and a page that was executed stays executed.
+The same command gives each box of a page the class by which JupyterLab tells it from the others.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import symtable
 import sys
 from pathlib import Path
@@ -34,6 +36,8 @@ VERBS = {
     "colophon": "colophon",
     "figures.use": "imports",
 }
+# A second class of each box: JupyterLab knows no styles of ours, and gives these a colour and a sign of their own.
+LOOKS = {"prompt": "note", "core-question": "hint", "predict": "attention", "trap": "danger"}
 # Methods and attributes that show something where a cell ends in them.
 SHOWS = {"head", "tail", "sample", "table", "describe", "round", "map", "to_frame", "sort_values", "T", "style"}
 
@@ -138,6 +142,19 @@ def fold(notebook: NotebookNode) -> bool:
     return changed
 
 
+def dress(notebook: NotebookNode) -> bool:
+    """Give each box the class by which JupyterLab tells it from the others. Returns whether anything changed."""
+    changed = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            dressed = re.sub(
+                rf"^:class: ({'|'.join(LOOKS)})\b.*$", lambda match: f":class: {match[1]} {LOOKS[match[1]]}", cell.source, flags=re.M
+            )
+            changed |= dressed != cell.source
+            cell.source = dressed
+    return changed
+
+
 # ---------- on the site ----------
 
 
@@ -165,7 +182,7 @@ def setup(app: Sphinx) -> None:
 def main() -> int:
     for page in map(Path, sys.argv[1:]) if sys.argv[1:] else pages():
         notebook = read(page)
-        if fold(notebook):
+        if fold(notebook) | dress(notebook):
             nbformat.write(notebook, page)
             print(f"{page.name}: {sum(reporting(notebook))} of {len(code(notebook))} cells folded")
     return 0

@@ -134,7 +134,7 @@ class ChapterCards(SphinxDirective):
                 (folder / f"cover-{name}.png").write_bytes(base64.b64decode(images[0]))
                 alt = html.escape(cell.metadata["mystnb"]["image"]["alt"])
                 picture = f'<img src="_images/cover-{name}.png" alt="{alt}" loading="lazy">'
-        core = re.search(r":class: core-question\s*\n(.+?)\n:::", notebook.cells[0].source, re.S)
+        core = re.search(r":class: core-question\b.*\n(.+?)\n:::", notebook.cells[0].source, re.S)
         question = html.escape(" ".join(core.group(1).split())) if core else ""
         heading = f'<p class="chapter-title"><a href="chapters/{name}.html">{html.escape(title_of(notebook))}</a></p>'
         return f'<div class="chapter-card">{picture}<p class="chapter-part">{html.escape(part)}</p>{heading}<p>{question}</p></div>'

@@ -8,7 +8,7 @@ from IPython.utils.capture import capture_output
 
 from mlsd.estimates import Estimate
 from mlsd.policies import Retrained
-from mlsd.tables import number, show_frames_as_tables, table, to_html, to_text
+from mlsd.tables import frame_to_html, number, show_frames_as_tables, table, to_html, to_text
 from mlsd.timing import Stopwatch, time_each
 
 
@@ -61,6 +61,7 @@ def test_a_frame_at_the_end_of_a_cell_has_one_header_row_and_nothing_is_cut():
     assert "dtype" not in page and ">product, week<" in page and ">ads, 2<" in page and ">0.250<" in page
     page = shell.display_formatter.format(pd.DataFrame({"x": range(1000)}))[0]["text/html"]
     assert page.count("<tr>") == 6 and "995 more rows" in page
+    assert '<td class="number">+1.5% [1.0, 2.0]</td>' in frame_to_html(pd.DataFrame({"lift": ["+1.5% [1.0, 2.0]", "none"]}))
 
 
 def test_a_policy_is_retrained_on_schedule():

@@ -2,7 +2,7 @@
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from press import folding
 
@@ -68,6 +68,14 @@ def test_folding_writes_both_metadata_and_keeps_the_others():
     assert said.metadata == dict(tags=["cover", "hide-input"], jupyter=dict(outputs_hidden=False, source_hidden=True))
     assert fitted.metadata == dict(tags=["cover"], jupyter=dict(outputs_hidden=False))
     assert not folding.fold(page)
+
+
+def test_boxes_are_dressed_once():
+    page = new_notebook(
+        cells=[new_markdown_cell(":::{admonition} Predict\n:class: predict\nUp?\n:::\n\n:::{solution} x\n:class: dropdown\n:::")]
+    )
+    assert folding.dress(page) and not folding.dress(page)
+    assert ":class: predict attention\n" in page.cells[0].source and ":class: dropdown\n" in page.cells[0].source
 
 
 def test_the_command_writes_only_what_changes(tmp_path, monkeypatch, capsys):

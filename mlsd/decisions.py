@@ -276,7 +276,7 @@ def decision(
     claims.publish(
         record,
         f"Decision: {question}\n{to_text(options, units)}\n" + "\n".join(f"{label} {text}." for label, text in lines),
-        f'<div class="mlsd-decision" role="note" style="{claims.card_style("orange")}">'
+        f'<div class="mlsd-decision" role="note" tabindex="0" style="{claims.card_style("orange")}">'
         f'<p class="mlsd-question"><strong>{html.escape(question)}</strong></p>'
         f"{to_html(options, units, 'mlsd-options', choice.chosen)}{body}{_sweep_html(flip, sweep, units)}</div>",
     )

@@ -88,21 +88,29 @@
   const page = location.pathname.split("/").pop();
   const FOUND = "onbeforematch" in root ? "until-found" : ""; // hidden, but found by the browser's search
 
-  // What gives the answer away: everything up to the next heading or the next prediction, sections below it included.
-  const answerOf = (box) => {
+  // What gives the answer away: everything up to the next heading or the next prediction, sections below it included. Where
+  // nothing is computed before that heading, the answer stands in the section that it opens.
+  const until = (next) => {
     const run = [];
-    for (let next = box.nextElementSibling; next; next = next.nextElementSibling) {
+    for (; next; next = next.nextElementSibling) {
       if (next.matches(".predict") || (next.matches("section") && next.querySelector(".predict"))) break;
       run.push(next);
     }
     return run;
   };
+  const answerOf = (box) => {
+    const run = until(box.nextElementSibling);
+    let section = box.parentElement;
+    if (run.some((element) => element.querySelector(".cell_output, .cell_input"))) return [run];
+    while (section && !section.nextElementSibling?.matches("section")) section = section.parentElement.closest("section");
+    return [run, section ? until(section.nextElementSibling.querySelector("h2, h3, h4")?.nextElementSibling) : []];
+  };
 
   const predictions = (article, group) => {
     const boxes = [...article.querySelectorAll("div.admonition.predict")];
     for (const box of boxes) {
-      const run = answerOf(box);
-      if (run.length) covers.push(new Cover(box, run));
+      const runs = answerOf(box).filter((run) => run.length);
+      if (runs.length) covers.push(new Cover(box, runs));
     }
     if (!covers.length) return;
     const toggle = make("input", { type: "checkbox", checked: root.dataset.answers === "covered", aria: { role: "switch" } });
@@ -122,17 +130,20 @@
   };
 
   class Cover {
-    constructor(box, run) {
+    constructor(box, runs) {
       const words = box.querySelector("p:not(.admonition-title)")?.textContent ?? "";
       this.key = words.replace(/\s+/g, " ").trim().slice(0, 80);
       this.visited = false; // opened by a link or a search, for this visit only
-      this.body = make("div", { className: "covered" });
-      run[0].before(this.body);
-      this.body.append(...run);
-      this.body.addEventListener("beforematch", () => this.open());
+      this.bodies = runs.map((run) => {
+        const body = make("div", { className: "covered" });
+        run[0].before(body);
+        body.append(...run);
+        body.addEventListener("beforematch", () => this.open());
+        return body;
+      });
       this.said = make("p", { className: "said", tabIndex: -1 });
-      this.body.prepend(this.said);
-      this.links = [...this.body.querySelectorAll("section[id]")].flatMap((section) => [
+      this.bodies.at(-1).prepend(this.said);
+      this.links = this.bodies.flatMap((body) => [...body.querySelectorAll("section[id]")]).flatMap((section) => [
         ...document.querySelectorAll(`.bd-sidebar-secondary a[href="#${CSS.escape(section.id)}"]`),
       ]);
       box.append((this.form = this.ask(box)));
@@ -203,8 +214,10 @@
     update() {
       const committed = this.answer !== undefined;
       const open = committed || this.visited || root.dataset.answers === "open";
-      if (open) this.body.removeAttribute("hidden");
-      else this.body.setAttribute("hidden", FOUND);
+      for (const body of this.bodies) {
+        if (open) body.removeAttribute("hidden");
+        else body.setAttribute("hidden", FOUND);
+      }
       this.form.hidden = open;
       for (const link of this.links) link.closest("li").hidden = !open;
       this.said.hidden = !committed;
@@ -217,7 +230,7 @@
   const reveal = (target) => {
     let hidden = false;
     for (const cover of covers) {
-      if (cover.body.contains(target) && cover.body.hasAttribute("hidden")) {
+      if (cover.bodies.some((body) => body.hidden && body.contains(target))) {
         cover.open();
         hidden = true;
       }

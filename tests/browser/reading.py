@@ -48,15 +48,20 @@ def secrecy(view: View) -> Iterator[str]:
         for (const box of article.querySelectorAll(".admonition.predict")) {
             const secrets = [];
             let before = true;
+            let computed = false; // a box may be the last of its section: then its answer stands in the next one
             for (const element of all) {
                 if (element === box) before = false;
                 if (before || box.contains(element) || element.closest(".read")) continue;
-                if (element.matches(".predict, h1, h2, h3, h4") && seen(element)) break;
+                const heading = element.matches("h1, h2, h3, h4") && seen(element);
+                if (element.matches(".predict") || (heading && computed)) break;
+                if (heading || (seen(element) && element.closest("h1, h2, h3, h4"))) continue;
+                computed ||= element.matches(".cell_input, .cell_output");
                 if (element.matches(".mlsd-claim, h2, h3, h4") && !seen(element)) secrets.push(element);
                 const own = [...element.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
                 const what = `${words(box.textContent).slice(8, 50)}: ${words(element.textContent || element.alt || element.tagName)}`;
                 if ((own || element.matches("img, svg, canvas")) && seen(element)) found.push(`in sight after ${what.slice(0, 120)}`);
             }
+            if (!computed) found.push(`nothing is covered: ${words(box.textContent).slice(8, 60)}`);
             const earlier = (e) => e.closest(".bd-sidebar-secondary") || e.compareDocumentPosition(box) & Node.DOCUMENT_POSITION_FOLLOWING;
             const visible = [...document.querySelectorAll("article :is(p, li, h1, h2, h3, h4, pre), .bd-sidebar-secondary a")]
                 .filter((e) => seen(e) && earlier(e));

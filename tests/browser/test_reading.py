@@ -157,6 +157,12 @@ FAULTS = {
     "the design folded": (design_in_sight, replaced("</head>", "<style>.design { display: none }</style></head>")),
     "an answer in sight": (secrecy, NO_SCRIPT),
     "an answer that is uncovered": (secrecy, replaced("</head>", UNCOVERED)),
+    "a box that covers nothing": (
+        secrecy,
+        replaced(
+            '<section id="two">', '<section id="x"><h2>X</h2><div class="admonition predict"><p>Up?</p></div></section><section id="two">'
+        ),
+    ),
     "a claim told before": (secrecy, replaced("A <a", "It falls. A <a")),
     "a heading told before": (secrecy, replaced('<section id="one">', '<section id="one"><p>It falls, below</p>')),
     "a heading told in the contents": (secrecy, replaced('<a href="#below">', '<a href="#elsewhere">')),
@@ -226,6 +232,19 @@ def test_a_list_is_picked_from_and_not_knowing_is_an_answer(good):
     assert page.locator("#why").is_visible()
 
 
+def test_a_box_at_the_end_of_its_section_covers_what_the_next_one_shows(browser, write):
+    box = '<div class="admonition predict"><p class="admonition-title">Predict</p><p>Does it rise?</p></div>'
+    moved = replaced(box, "<p>Before.</p>")
+    with opened(
+        browser,
+        write(lambda text: moved(text).replace('<section id="one">', f'<section id="zero"><h2>Zero</h2>{box}</section><section id="one">')),
+    ) as view:
+        assert view.page.locator("#why").is_hidden() and view.page.get_by_role("heading", name="One").is_visible()
+        assert faults(view, secrecy) == []
+        view.page.locator(".predict").first.get_by_role("button", name="I don’t know, show me").click()
+        assert view.page.locator("#why").is_visible()
+
+
 def test_one_switch_uncovers_all_and_is_remembered(good):
     page = good.page
     switch = page.get_by_role("switch")
@@ -248,7 +267,7 @@ def test_a_link_leads_into_a_covered_place(browser, write, address):
 def test_what_a_search_marks_or_finds_is_shown(browser, write):
     with opened(browser, write(replaced("Why it falls", 'Why <span class="highlighted">it</span> falls'))) as view:
         assert view.page.locator("#why").is_visible()
-        it = view.page.locator(".covered[hidden]")
+        it = view.page.locator(".covered[hidden]").last
         assert it.get_attribute("hidden") == "until-found"  # the browser's own search looks into it, and says so before it shows
         it.dispatch_event("beforematch")
         assert view.page.locator("#it").is_visible()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from nbformat import NotebookNode
 
-from press.folding import LOOKS, is_folded, reporting
+from press.folding import HOW_TO_RUN, LOOKS, is_folded, reporting, says_how_to_run
 from press.notebooks import NoLiteral, calls, claims, code, markdown, solutions
 
 SECTIONS = [
@@ -37,8 +37,6 @@ OWN = range(3, 8)  # the numbers of the sections that a production chapter names
 LAB_SECTIONS = ["Predict", "Change", "Discuss"]
 QUOTED = "quoted"  # the tag of a lab's cell that is a chapter's, which its metadata name: mlsd.from
 KERNEL = "mlsd"  # share/jupyter: it carries the variables that a page needs
-
-HOW_TO_RUN = "To run it: `make lab` in a clone of the book, whose package `mlsd` it needs"
 
 # name -> (least, most) of what `measures` measures in a page. See DEBTS in tests/chapters/test_contract.py.
 CHAPTER_BOUNDS = {
@@ -288,8 +286,8 @@ def folded(notebook: NotebookNode) -> Iterator[str]:
 
 def how_to_run(notebook: NotebookNode) -> Iterator[str]:
     """In JupyterLab, on Binder or as a file that somebody sent, the first cell is all that says what this needs."""
-    if HOW_TO_RUN not in " ".join(notebook.cells[0].source.split()):
-        yield f"the first cell does not say how to run the page: {HOW_TO_RUN!r}"
+    if not says_how_to_run(notebook):
+        yield f"the first cell does not say how to run the page, run `python -m press.folding`: {HOW_TO_RUN!r}"
 
 
 def look(notebook: NotebookNode) -> Iterator[str]:

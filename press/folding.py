@@ -3,7 +3,7 @@
 A cell reports if all it does is to import, to draw, or to show what others computed: claims, decisions, tables, `say`.
 It is read from the code, so there is nothing to maintain: `python -m press.folding` (part of `make tidy`) writes into the cells'
 metadata what this rule says, a rule of the contract holds the two together, and a page that was executed stays executed.
-The same command gives each box of a page the class by which JupyterLab tells it from the others.
+The same command gives a page what else JupyterLab needs to read as the site does (`dress`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ VERBS = {
 }
 # A second class of each box: JupyterLab knows no styles of ours, and gives these a colour and a sign of their own.
 LOOKS = {"prompt": "note", "core-question": "hint", "predict": "attention", "trap": "danger"}
+HOW_TO_RUN = "To run it: `make lab` in a clone of the book, whose package `mlsd` it needs"
 # Methods and attributes that show something where a cell ends in them.
 SHOWS = {"head", "tail", "sample", "table", "describe", "round", "map", "to_frame", "sort_values", "T", "style"}
 
@@ -143,16 +144,20 @@ def fold(notebook: NotebookNode) -> bool:
 
 
 def dress(notebook: NotebookNode) -> bool:
-    """Give each box the class by which JupyterLab tells it from the others. Returns whether anything changed."""
-    changed = False
+    """What JupyterLab needs to read the same: boxes that differ, and a word on how to run the page. Returns whether anything changed."""
+    before = [cell.source for cell in notebook.cells]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            dressed = re.sub(
-                rf"^:class: ({'|'.join(LOOKS)})\b.*$", lambda match: f":class: {match[1]} {LOOKS[match[1]]}", cell.source, flags=re.M
-            )
-            changed |= dressed != cell.source
-            cell.source = dressed
-    return changed
+            classes = rf"^:class: ({'|'.join(LOOKS)})\b.*$"
+            cell.source = re.sub(classes, lambda match: f":class: {match[1]} {LOOKS[match[1]]}", cell.source, flags=re.M)
+    if not says_how_to_run(notebook):
+        above = "../.." if notebook.metadata.get("mlsd", {}).get("kind") == "lab" else ".."
+        notebook.cells[0].source += f"\n\n{HOW_TO_RUN} ([how]({above}/pages/how_to_use.md))."
+    return [cell.source for cell in notebook.cells] != before
+
+
+def says_how_to_run(notebook: NotebookNode) -> bool:
+    return HOW_TO_RUN in " ".join(notebook.cells[0].source.split())
 
 
 # ---------- on the site ----------

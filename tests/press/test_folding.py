@@ -48,6 +48,10 @@ def notebook(*sources, **metadata):
     return new_notebook(cells=[new_code_cell(source, metadata=metadata) for source in sources])
 
 
+def with_front(*sources):
+    return new_notebook(cells=[new_markdown_cell(f"# Page\n\n{folding.HOW_TO_RUN}."), *notebook(*sources).cells])
+
+
 def test_what_a_later_design_cell_reads_is_part_of_the_design():
     say_and_use = ("log = load()\nlog.head(3)", "def features():\n    return log.x")
     assert folding.reporting(notebook(*say_and_use)) == [False, False]
@@ -75,12 +79,13 @@ def test_boxes_are_dressed_once():
         cells=[new_markdown_cell(":::{admonition} Predict\n:class: predict\nUp?\n:::\n\n:::{solution} x\n:class: dropdown\n:::")]
     )
     assert folding.dress(page) and not folding.dress(page)
+    assert page.cells[0].source.endswith("([how](../pages/how_to_use.md)).")
     assert ":class: predict attention\n" in page.cells[0].source and ":class: dropdown\n" in page.cells[0].source
 
 
 def test_the_command_writes_only_what_changes(tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.ipynb"
-    nbformat.write(notebook('say("Yes.")'), page)
+    nbformat.write(with_front('say("Yes.")'), page)
     monkeypatch.setattr("sys.argv", ["folding", str(page)])
     folding.main()
     assert "1 of 1" in capsys.readouterr().out

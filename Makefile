@@ -72,8 +72,9 @@ diagrams: data  ## draw the diagrams that are new or changed, with Chromium (FLA
 preflight: $(VENV)/installed  ## is this machine ready? prints a report to paste
 	python -m press.preflight
 
-tidy: $(VENV)/installed  ## strip outputs (cell ids stay), sort imports, format
+tidy: $(VENV)/installed  ## strip outputs (cell ids stay), fold what reports, sort imports, format
 	find chapters -name '*.ipynb' -exec nbstripout --keep-id {} +
+	find chapters -name '*.ipynb' -exec python -m press.folding {} +
 	ruff check --fix .
 	ruff format .
 

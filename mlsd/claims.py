@@ -49,6 +49,18 @@ def publish(record: dict, text: str, body: str) -> None:
     display({"text/plain": text, "text/html": body, MIME: record}, raw=True)
 
 
+def card_style(colour: str) -> str:
+    """How a card looks wherever it is shown: in the colours of the book's page, of JupyterLab, or of whatever it is.
+
+    colour: green, orange, red or grey. It is written into the card, as a notebook brings no style sheet.
+    """
+    code = {"green": "#009e73", "orange": "#b87500", "red": "#c04e00", "grey": "#6e6e6e"}[colour]
+    return (
+        f"border-left: 0.25rem solid var(--book-{colour}, {code}); border-radius: 0.3rem; padding: 0.7rem 1rem; margin: 0.8rem 0; "
+        "background: var(--pst-color-surface, var(--jp-layout-color2, transparent))"
+    )
+
+
 def check_key(key: str) -> None:
     """Raise ValueError unless the key is a word of small letters, digits and underscores."""
     if not _KEY.fullmatch(key):
@@ -116,7 +128,8 @@ def claim(
     publish(
         record,
         f"Claim {verdict}: {sentence}. Measured: {measured}.",
-        f'<div class="mlsd-claim mlsd-{verdict}" role="note"><strong>{"✓" if held else "✗"} Claim {verdict}.</strong> '
+        f'<div class="mlsd-claim mlsd-{verdict}" role="note" style="{card_style("green" if held else "red")}">'
+        f"<strong>{'✓' if held else '✗'} Claim {verdict}.</strong> "
         f"{html.escape(sentence)}. <span>Measured: {html.escape(measured)}.</span>{_how_to_break(rests_on, broken_by)}</div>",
     )
     if not held and failures_are_raised():
@@ -183,5 +196,5 @@ def colophon() -> None:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + "."
     )
-    publish(record, text, f'<div class="mlsd-colophon" role="note">{html.escape(text)}</div>')
+    publish(record, text, f'<div class="mlsd-colophon" role="note" style="{card_style("grey")}">{html.escape(text)}</div>')
     _started = time.monotonic()  # the chapter may be run again in this process

@@ -19,7 +19,7 @@ from IPython.display import HTML, display
 
 from mlsd import claims
 from mlsd.estimates import Estimate, independent_difference
-from mlsd.tables import number, shown, to_html, to_text
+from mlsd.tables import SCALES, number, shown, to_html, to_text
 
 _STEPS = 120  # of the grid on which a flip is looked for
 _HALVINGS = 40  # and of the search within the step where it lies
@@ -276,7 +276,8 @@ def decision(
     claims.publish(
         record,
         f"Decision: {question}\n{to_text(options, units)}\n" + "\n".join(f"{label} {text}." for label, text in lines),
-        f'<div class="mlsd-decision" role="note"><p class="mlsd-question"><strong>{html.escape(question)}</strong></p>'
+        f'<div class="mlsd-decision" role="note" tabindex="0" style="{claims.card_style("orange")}">'
+        f'<p class="mlsd-question"><strong>{html.escape(question)}</strong></p>'
         f"{to_html(options, units, 'mlsd-options', choice.chosen)}{body}{_sweep_html(flip, sweep, units)}</div>",
     )
     if record["faults"] and claims.failures_are_raised():
@@ -368,7 +369,7 @@ def _flip(
     )
     sweep = None
     if isinstance(flips_with, Assumption):
-        values = sorted({*_grid(low, high)[::6].tolist(), float(now)})
+        values = sorted({*_grid(low, high)[::6].tolist(), float(now), *(flip.at for flip in flips)})
         sweep = []
         for value in values:
             taken = choice_at(value)
@@ -434,21 +435,30 @@ def _sweep_html(flip: dict, sweep: list[dict] | None, units: Mapping[str, str]) 
     """The card at other values of its assumption, as a table; the site's script makes a slider of its `data-` attributes."""
     if sweep is None:
         return ""
-    steps = []
+    steps, flips = [], [point["at"] for point in flip["points"]]
     for step in sweep:
         columns = [shown(step["options"][name], units.get(name, "")) for name in step["options"]]
         rows = [list(row) for row in zip(map(str, step["options"].index), *columns, strict=True)]
+        scaled = step["value"] * SCALES.get(flip["unit"], 1.0)
         steps.append(
-            dict(value=number(step["value"], flip["unit"]), now=bool(step["value"] == flip["now"]), chosen=step["chosen"], rows=rows)
+            dict(
+                value=number(step["value"], flip["unit"]),
+                x=scaled,
+                text=number(scaled),
+                now=bool(step["value"] == flip["now"]),
+                flip=step["value"] in flips,
+                chosen=step["chosen"],
+                rows=rows,
+            )
         )
     rows = "".join(
         f'<tr class="{"now" if step["now"] else "other"}"><th scope="row" class="number">{html.escape(step["value"])}</th>'
         f"<td>{html.escape(step['chosen'] or 'none')}</td></tr>"
         for step in steps
     )
-    what = html.escape(flip["what"])
+    what, unit = html.escape(flip["what"]), html.escape(flip["unit"])
     return (
-        f'<details class="mlsd-sweep" data-what="{what}" data-steps="{html.escape(json.dumps(steps))}">'
+        f'<details class="mlsd-sweep" data-what="{what}" data-unit="{unit}" data-steps="{html.escape(json.dumps(steps))}">'
         f"<summary>Move the assumption: {what}</summary>"
         f'<table class="mlsd-table"><thead><tr><th scope="col" class="number">{what}</th><th scope="col">then we choose</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></details>"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import display
 
 from mlsd.estimates import Estimate
@@ -56,6 +58,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (Estimate, int, float, np.number)) and not isinstance(value, (bool, np.bool_))
 
 
+_READS_AS_NUMBER = re.compile(rf"[$€+{MINUS}-]?\d[\d.,]*[%×]?( \[.*\])?")
+
+
+def _aligns_right(value: object) -> bool:
+    """A number, or a text that somebody made of one."""
+    return _is_number(value) or isinstance(value, str) and _READS_AS_NUMBER.fullmatch(value) is not None
+
+
 def shown(values: pd.Series, unit: str) -> list[str]:
     """The cells of a column as text: numbers with the same decimals. Words of units stand in the header."""
     scale = SCALES.get(unit, 1.0)
@@ -63,7 +73,14 @@ def shown(values: pd.Series, unit: str) -> list[str]:
     decimals = decimals_for(*(x for v in scaled if _is_number(v) for x in ((v.value, v.low, v.high) if isinstance(v, Estimate) else (v,))))
     sign = unit if unit in _BEFORE or unit in _AFTER else ""
     # `number` scales a percentage itself
-    return [number(v / SCALES.get(sign, 1.0), sign, decimals) if _is_number(v) else str(v) for v in scaled]
+    return [number(v / SCALES.get(sign, 1.0), sign, decimals) if _is_number(v) else _word(v) for v in scaled]
+
+
+def _word(value: object) -> str:
+    """What is no number: a time to the second, parts of a name with commas."""
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%Y-%m-%d %H:%M:%S}".removesuffix(" 00:00:00")
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _header(name: object, unit: str) -> str:
@@ -78,7 +95,7 @@ def to_html(frame: pd.DataFrame, units: Mapping[str, str] | None = None, classes
     units = dict(units or {})
     cells = {name: shown(frame[name], units.get(name, "")) for name in frame}
     corner = html.escape(str(frame.index.name or ""))
-    attribute = {name: ' class="number"' if any(map(_is_number, frame[name])) else "" for name in frame}
+    attribute = {name: ' class="number"' if any(map(_aligns_right, frame[name])) else "" for name in frame}
     head = "".join(f'<th scope="col"{attribute[n]}>{html.escape(_header(n, units.get(n, "")))}</th>' for n in frame)
     corner = f'<th scope="col">{corner}</th>' if corner else "<td></td>"
     body = []
@@ -87,6 +104,33 @@ def to_html(frame: pd.DataFrame, units: Mapping[str, str] | None = None, classes
         mark = ' class="chosen"' if chosen is not None and entry == chosen else ""
         body.append(f'<tr{mark}><th scope="row">{html.escape(str(entry))}</th>{row}</tr>')
     return f'<table class="{classes}"><thead><tr>{corner}{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+
+
+_MOST_ROWS = 20  # of a frame that is shown as it is
+
+
+def frame_to_html(frame: pd.DataFrame | pd.Series) -> str | None:
+    """A frame or series at the end of a cell, as `to_html` has it: one header row, no type names, nothing cut with dots.
+
+    Of a long one the first rows, and how many more there are. Ids are names, so their digits are not grouped.
+    """
+    frame = frame.to_frame("" if frame.name is None else frame.name) if isinstance(frame, pd.Series) else frame
+    rows = (frame if len(frame) <= _MOST_ROWS else frame.head(5)).copy()
+    rows.columns = pd.Index(map(_word, rows.columns))
+    rows.index = pd.Index(map(_word, rows.index), name=_word(tuple(str(name) for name in rows.index.names if name is not None)))
+    if not rows.columns.is_unique:
+        return None  # pandas has its own way
+    for name in rows:
+        if name.endswith("_id"):
+            rows[name] = rows[name].astype(str)  # digits, but not grouped
+    return to_html(rows) + (f"<p>{len(frame) - len(rows):,} more rows.</p>" if len(rows) < len(frame) else "")
+
+
+def show_frames_as_tables() -> None:
+    """In a notebook, frames and series that end a cell or go to `display` are shown by `frame_to_html`. Importing `mlsd.tables` does it."""
+    if (shell := get_ipython()) is not None:
+        for kind in (pd.DataFrame, pd.Series):
+            shell.display_formatter.formatters["text/html"].for_type(kind, frame_to_html)
 
 
 def to_text(frame: pd.DataFrame, units: Mapping[str, str] | None = None) -> str:
@@ -111,3 +155,6 @@ def table(frame: pd.DataFrame | pd.Series | Mapping, units: Mapping[str, str] | 
     if unknown:
         raise ValueError(f"units: expected columns of the table {list(frame)}, found {sorted(unknown, key=str)}")
     display({"text/plain": to_text(frame, units), "text/html": to_html(frame, units)}, raw=True)
+
+
+show_frames_as_tables()

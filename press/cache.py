@@ -31,12 +31,41 @@ def failed_claims(notebook: nbformat.NotebookNode) -> list[str]:
 def open_cache(root: Path = ROOT):
     """The jupyter-cache of this book, with what is up to date in it and nothing else."""
     cache = get_cache(root / "_build" / ".jupyter_cache")
+    for page in pages(root):
+        _adopt(page, cache, root)
     current = {record.pk for page in pages(root) if (record := _record(page, cache, root))}
     for record in cache.list_cache_records():
         if record.pk not in current:
             with contextlib.suppress(KeyError):  # its file is gone already
                 cache.remove_cache(record.pk)
     return cache
+
+
+def _adopt(page: Path, cache, root: Path) -> None:
+    """Keep what a page was executed to when only the metadata of its cells are others (a fold, an alternative text).
+
+    jupyter-cache looks a page up by these too. No output hangs on them, but for the tags that steer the execution.
+    """
+    notebook = nbformat.read(page, as_version=4)
+    with contextlib.suppress(KeyError):
+        cache.match_cache_notebook(notebook)
+        return
+    made_with = fingerprint(page, root)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for record in cache.list_cache_records():
+        if record.data.get("fingerprint") != made_with:
+            continue
+        with contextlib.suppress(KeyError):  # its file is gone
+            was = cache.get_cache_bundle(record.pk).nb
+            if [_steering(cell) for cell in was.cells] == [_steering(cell) for cell in cells]:
+                for old, new in zip(was.cells, cells, strict=True):
+                    old.metadata = new.metadata
+                store(page, was, record.data["execution_seconds"], made_with, cache)
+                return
+
+
+def _steering(cell: nbformat.NotebookNode) -> set[str]:
+    return {"raises-exception", "skip-execution"} & {*cell.metadata.get("tags", [])}
 
 
 def _record(page: Path, cache, root: Path):

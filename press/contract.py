@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from nbformat import NotebookNode
 
 from press import front as fronts
+from press.folding import HOW_TO_RUN, LOOKS, is_folded, reporting, says_how_to_run
 from press.notebooks import NoLiteral, calls, claims, code, markdown, solutions
 
 SECTIONS = [
@@ -88,7 +89,7 @@ def front(notebook: NotebookNode) -> Iterator[str]:
 
 
 def lab_front(notebook: NotebookNode) -> Iterator[str]:
-    wanted = {"a title": r"^# \S", "its question": r"^:class: core-question$", "a link to its chapter": r"\]\(\.\./\w+\.ipynb\)"}
+    wanted = {"a title": r"^# \S", "its question": r"^:class: core-question\b", "a link to its chapter": r"\]\(\.\./\w+\.ipynb\)"}
     yield from _lacks(notebook.cells[0].source, wanted)
 
 
@@ -233,7 +234,7 @@ def quoted(notebook: NotebookNode, chapters: Mapping[str, NotebookNode]) -> Iter
 def boxes(notebook: NotebookNode) -> Iterator[str]:
     text = markdown(notebook)
     for name, least in {"predict": 1, "trap": 0 if kind_of(notebook) == "lab" else 2}.items():
-        found = len(re.findall(rf"^:+\{{admonition\}}.*\n:class: {name}$", text, re.M))
+        found = len(re.findall(rf"^:+\{{admonition\}}.*\n:class: {name}\b", text, re.M))
         if found < least:
             yield f"expected at least {least} {name} boxes, found {found}"
 
@@ -269,6 +270,27 @@ def directives(notebook: NotebookNode) -> Iterator[str]:
     opened, closed = len(re.findall(r"^:::+\{", text, re.M)), len(re.findall(r"^:::+\s*$", text, re.M))
     if opened != closed:
         yield f"{opened} directives are opened and {closed} closed"
+
+
+def folded(notebook: NotebookNode) -> Iterator[str]:
+    """What reports is folded, on the site and in JupyterLab, and the design is shown: by press.folding, which writes it too."""
+    for cell, reports in zip(code(notebook), reporting(notebook), strict=True):
+        if is_folded(cell) != reports:
+            yield f"expected its code {'folded' if reports else 'shown'}, run `python -m press.folding`: {short(cell)}"
+
+
+def how_to_run(notebook: NotebookNode) -> Iterator[str]:
+    """In JupyterLab, on Binder or as a file that somebody sent, the first cell is all that says what this needs."""
+    if not says_how_to_run(notebook):
+        yield f"the first cell does not say how to run the page, run `python -m press.folding`: {HOW_TO_RUN!r}"
+
+
+def look(notebook: NotebookNode) -> Iterator[str]:
+    """JupyterLab gives each box the colour and sign of a second class; the site does not need it."""
+    for name in re.findall(r"^:class: (.+)$", markdown(notebook), re.M):
+        first, _, second = name.partition(" ")
+        if first in LOOKS and second != LOOKS[first]:
+            yield f":class: {name}: expected :class: {first} {LOOKS[first]}, run `python -m press.folding`"
 
 
 def prose(text: str) -> str:
@@ -313,6 +335,9 @@ _EVERYWHERE = [
     figures,
     directives,
     typed_results,
+    folded,
+    how_to_run,
+    look,
 ]
 _CHAPTER = [*_EVERYWHERE, front, evidence, exercises]
 RULES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
-from press import ROOT, diagrams, finding, heads, landing, pages, pictures, sheets, status, weight
+from press import ROOT, diagrams, finding, folding, heads, landing, pages, pictures, sheets, status, terms, weight
 from press.cache import executed, open_cache
 from press.depends import fingerprint
 from press.execute import execute_stale
@@ -157,6 +157,8 @@ def forget_a_failed_build(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict:
+    folding.setup(app)
+    terms.setup(app)
     app.connect("config-inited", know_the_repository)
     app.connect("builder-inited", execute_what_is_stale)
     app.connect("env-get-outdated", outdated)

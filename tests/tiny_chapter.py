@@ -5,15 +5,17 @@ from __future__ import annotations
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from press import folding
+
 FRONT = """# Tiny chapter
 
 :::{admonition} The prompt
-:class: prompt
+:class: prompt note
 Design something small.
 :::
 
 :::{admonition} The core question
-:class: core-question
+:class: core-question hint
 Does a small book turn red when it should?
 :::
 
@@ -26,6 +28,8 @@ Does a small book turn red when it should?
 - why one is more than zero,
 - what rises with time,
 - which of two things is small.
+
+To run it: `make lab` in a clone of the book, whose package `mlsd` it needs.
 """
 
 TITLES = ["Clarify", "Frame", "Data", "Model", "Evaluate", "Serve", "Monitor", "Trade-offs"]
@@ -33,8 +37,8 @@ TITLES += ["The whiteboard", "How it is graded", "Follow-ups", "Exercises", "Fur
 NUMBERS = (*range(1, 13), 14)
 REMEMBER = "**What to remember**\n\n* One is more.\n* Time passes,\n  and a line rises.\n* Small is cheap."
 
-PREDICT = ":::{admonition} Predict\n:class: predict\nUp or down, and by how much? Say 10%.\n:::"
-TRAP = ":::{admonition} Trap: a random split\n:class: trap\nIt looks like success.\n:::"
+PREDICT = ":::{admonition} Predict\n:class: predict attention\nUp or down, and by how much? Say 10%.\n:::"
+TRAP = ":::{admonition} Trap: a random split\n:class: trap danger\nIt looks like success.\n:::"
 EXERCISES = "\n\n".join(
     f":::{{exercise}}\n:label: tiny-ex{i}\nWhat is $x^{i}$?\n:::\n\n:::{{solution}} tiny-ex{i}\n:class: dropdown\nA product.\n:::"
     for i in range(1, 5)
@@ -87,9 +91,11 @@ LAB_FRONT = """# Tiny lab
 A lab of [the tiny chapter](../tiny.ipynb).
 
 :::{admonition} The question
-:class: core-question
+:class: core-question hint
 What is one?
 :::
+
+To run it: `make lab` in a clone of the book, whose package `mlsd` it needs.
 """
 
 
@@ -110,7 +116,9 @@ def tiny_lab() -> nbformat.NotebookNode:
 
 def _notebook(kind: str, cells: list) -> nbformat.NotebookNode:
     kernel = dict(name="mlsd", display_name="Python 3 (ML system design)", language="python")
-    return new_notebook(cells=cells, metadata=dict(kernelspec=kernel, mlsd=dict(kind=kind)))
+    notebook = new_notebook(cells=cells, metadata=dict(kernelspec=kernel, mlsd=dict(kind=kind)))
+    folding.fold(notebook)
+    return notebook
 
 
 def cell_holding(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:

@@ -15,7 +15,7 @@ from nbformat.v4 import new_output
 from tiny_chapter import cell_holding, tiny_chapter
 from views import opened
 
-from press import ROOT, cache
+from press import ROOT, cache, folding
 
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 
@@ -98,6 +98,18 @@ def test_a_chapter_reads_as_on_its_page(browser, lab, path):
         assert view.foreign == []
 
 
+def test_boxes_differ_and_what_reports_is_collapsed(browser, lab):
+    """Before anything is run: no style of the book's reaches JupyterLab, so a box's own classes must do."""
+    with opened(browser, f"{lab}/lab/tree/not_run.ipynb?reset") as view:
+        panel = notebook(view)
+        seen = "(box) => getComputedStyle(box).borderLeftColor + getComputedStyle(box).borderLeftWidth + box.querySelector('svg').outerHTML"
+        looks = {name: panel.locator(f"aside.{name}").first.evaluate(seen) for name in folding.LOOKS}
+        assert len(set(looks.values())) == len(looks) == 4, looks
+        collapsed = sum(folding.reporting(tiny_chapter()))
+        assert panel.locator(".jp-CodeCell .jp-InputPlaceholder").count() == collapsed > 10
+        assert "To run it: make lab" in panel.inner_text()
+
+
 def test_a_chapter_runs_with_run_all_cells(browser, lab):
     with opened(browser, f"{lab}/lab/tree/not_run.ipynb?reset") as view:
         panel = notebook(view)
@@ -105,6 +117,9 @@ def test_a_chapter_runs_with_run_all_cells(browser, lab):
         view.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         panel.locator(".mlsd-colophon").wait_for(timeout=120_000)
         assert panel.locator(".mlsd-claim").count() == 6
+        border = "(card) => getComputedStyle(card).borderLeftColor"
+        claim, card = (panel.locator(name).first.evaluate(border) for name in (".mlsd-claim", ".mlsd-decision"))
+        assert (claim, card) == ("rgb(0, 158, 115)", "rgb(184, 117, 0)")
         assert panel.locator("img.jp-RenderedImage, .jp-RenderedImage img").count() == 1
         assert raw_markup(panel) == []
         assert shown_errors(panel) == []

@@ -155,6 +155,11 @@ def test_an_assumption_carries_its_sweep():
     chosen, record, page = card(table=at(200), choose=least("cost"), flips_with=traffic, units={"cost": "$"})
     steps = json.loads(html.unescape(re.search(r'data-steps="(.*?)"', page)[1]))
     assert [step["rows"][1][1] for step in steps if step["now"]] == ["$400"] and '<tr class="now">' in page
+    flipped = [step for step in steps if step["flip"]]
+    assert [(step["value"], step["x"], step["text"], step["chosen"]) for step in flipped] == [
+        ("50.0 visits a day", pytest.approx(50), "50.0", "batch")
+    ]
+    assert 'data-unit="visits a day"' in page and "var(--book-orange" in page
     assert chosen == "online" and record["flip"]["points"] == [dict(at=pytest.approx(50), then="batch", above=False)]
     assert {row["chosen"] for row in record["sweep"]} == {"online", "batch"}
     assert 200 in [row["value"] for row in record["sweep"]] and record["sweep"][0]["options"]["index"] == ["online", "batch"]

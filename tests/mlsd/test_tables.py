@@ -8,7 +8,7 @@ from IPython.utils.capture import capture_output
 
 from mlsd.estimates import Estimate
 from mlsd.policies import Retrained
-from mlsd.tables import number, table, to_html, to_text
+from mlsd.tables import frame_to_html, number, show_frames_as_tables, table, to_html, to_text
 from mlsd.timing import Stopwatch, time_each
 
 
@@ -47,6 +47,21 @@ def test_a_mapping_is_a_table_of_one_column_and_a_wrong_unit_is_refused():
     assert "50%" in captured.outputs[0].data["text/html"]
     with pytest.raises(ValueError, match="expected columns of the table"):
         table(pd.DataFrame({"a": [1]}), {"b": "ms"})
+
+
+def test_a_frame_at_the_end_of_a_cell_has_one_header_row_and_nothing_is_cut():
+    """As pandas shows it, the name of the index is a second header row, long texts end in dots, and a series says its type."""
+    shell = InteractiveShell.instance()
+    show_frames_as_tables()
+    frame = pd.DataFrame({"time": pd.date_range("2025-01-01", periods=2, freq="7h"), "user_id": [12345, 7], "why": ["word " * 30, ""]})
+    page = shell.display_formatter.format(frame.rename_axis("week"))[0]["text/html"]
+    assert page.count("<tr>") == 3 and page.count("word") == 30 and "12345" in page and "07:00:00" in page and "00:00:00" not in page
+    series = pd.Series([0.25, 0.5], pd.MultiIndex.from_tuples([("ads", 1), ("ads", 2)], names=["product", "week"]), name="share")
+    page = shell.display_formatter.format(series)[0]["text/html"]
+    assert "dtype" not in page and ">product, week<" in page and ">ads, 2<" in page and ">0.250<" in page
+    page = shell.display_formatter.format(pd.DataFrame({"x": range(1000)}))[0]["text/html"]
+    assert page.count("<tr>") == 6 and "995 more rows" in page
+    assert '<td class="number">+1.5% [1.0, 2.0]</td>' in frame_to_html(pd.DataFrame({"lift": ["+1.5% [1.0, 2.0]", "none"]}))
 
 
 def test_a_policy_is_retrained_on_schedule():

@@ -71,6 +71,7 @@ def test_tidy_strips_outputs_and_keeps_ids(tmp_path):
         shutil.copy(ROOT / name, tmp_path / name)
     page = tmp_path / "chapters" / "tiny.ipynb"
     before = tiny_chapter()
+    before.cells[-1].metadata.pop("tags")
     code = next(cell for cell in before.cells if cell.cell_type == "code")
     code.outputs, code.execution_count = [nbformat.v4.new_output("stream", text="left behind")], 7
     nbformat.write(before, page)
@@ -78,6 +79,7 @@ def test_tidy_strips_outputs_and_keeps_ids(tmp_path):
         run(command, tmp_path)
     after = nbformat.read(page, as_version=4)
     assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
+    assert "hide-input" in after.cells[-1].metadata.tags
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in after.cells)
 
 

@@ -125,6 +125,17 @@ def test_a_list_longer_than_the_page_fills_its_holes(world):
     assert np.mean(same) > 0.8  # not all: what is on the page fills rooms
 
 
+def test_a_job_at_night_may_score_every_live_event(world):
+    seen = []
+
+    def count(candidates):
+        seen.append(candidates.groupby("request_id").size().max())
+        return world.incumbent(candidates)
+
+    deep = world.deploy(Batch(count, 24, list_length=60, candidates=1000), days=1, start=7)
+    assert max(seen) > world.rules.candidates and deep.groupby("request_id").size().max() == world.rules.slots
+
+
 def test_clear_errors(world):
     with pytest.raises(WorldError, match="list_length"):
         world.deploy(Batch(world.incumbent, 24, list_length=41), days=1, start=0)

@@ -118,7 +118,9 @@ class EventWorld(SimulatedWorld):
     Counters are as of the top of the hour. A policy is called each hour with the candidates of that
     hour's visits, features as of that hour. If it has an attribute `refresh_hours`, it is a batch
     system: lists are computed every so many hours from midnight on, from what was known then, and
-    served until the next refresh; events that have meanwhile begun or filled up are left out.
+    served until the next refresh; events that have meanwhile begun or filled up are left out. Lists are
+    as long as the page, or `list_length` events if the policy has that attribute too: then the next ones
+    of the list move up into the holes.
     Truth needs user_id, item_id, time, friends_going.
     """
 
@@ -288,6 +290,9 @@ class EventWorld(SimulatedWorld):
         refresh_hours = getattr(policy, "refresh_hours", None)
         if refresh_hours is not None and (refresh_hours not in range(1, 25) or 24 % refresh_hours):
             raise WorldError(f"refresh_hours: expected a whole number that divides 24, found {refresh_hours!r}")
+        length = getattr(policy, "list_length", r.slots)
+        if length not in range(r.slots, r.candidates + 1):
+            raise WorldError(f"list_length: expected {r.slots} to {r.candidates} (slots to candidates), found {length!r}")
         rng = generator(self.seed, _VISITS, day)
         user = np.flatnonzero(happens(rng.random(r.n_users), self._visit_rate))
         second = np.sort(np.clip(rng.normal(17, 4.5, len(user)), 6, 23.99) * 3600).astype(np.int64)
@@ -348,12 +353,14 @@ class EventWorld(SimulatedWorld):
         scores = np.full((n, k), -np.inf)
         scores[retrieved] = scores_of(policy, candidates)
         lottery = np.where(retrieved, np.take_along_axis(luck[1], column, 1), -np.inf)
-        ranked, at_random = ranking(scores, r.slots), ranking(lottery, r.slots)
+        length = getattr(policy, "list_length", r.slots)
+        ranked, at_random = ranking(scores, length), ranking(lottery, length)
         order = np.where(explored[:, None], at_random, ranked)
         # The list as computed; at the visit, what is not open any more is left out.
         column = np.take_along_axis(column, order, 1)
         is_open = self._open(user, live, now, state) & (self._start_at[live] > requests["time"][:, None])
         listed = np.take_along_axis(retrieved, order, 1) & np.take_along_axis(is_open, column, 1)
+        listed &= np.cumsum(listed, axis=1) <= r.slots
         row = np.repeat(np.arange(n), listed.sum(axis=1))
         by_rank = (1 - r.exploration) * (order == ranked)[listed]
         log = shown(

@@ -22,8 +22,9 @@ def at_random(candidates: pd.DataFrame) -> np.ndarray:
 class Batch:
     """A policy whose lists are computed every so many hours."""
 
-    def __init__(self, policy, refresh_hours):
+    def __init__(self, policy, refresh_hours, **more):
         self.policy, self.refresh_hours = policy, refresh_hours
+        vars(self).update(more)
 
     def __call__(self, candidates):
         return self.policy(candidates)
@@ -114,7 +115,19 @@ def test_older_lists_cost_rsvps(world):
     assert daily.high < -0.05 and abs(hourly.value) < 0.01
 
 
+def test_a_list_longer_than_the_page_fills_its_holes(world):
+    short = world.deploy(Batch(world.incumbent, 24), days=1, start=7)
+    long = world.deploy(Batch(world.incumbent, 24, list_length=40), days=1, start=7)
+    shown = [log[~log.randomised].groupby("request_id").item_id.agg(list) for log in (short, long)]
+    assert (shown[1].str.len() <= 20).all() and shown[1].str.len().mean() > shown[0].str.len().mean() + 1
+    assert (long.groupby("request_id").position.max() == long.groupby("request_id").size()).all()
+    same = [a == b[: len(a)] for a, b in zip(*shown, strict=True)]  # holes close from below: what was on the page stays above
+    assert np.mean(same) > 0.8  # not all: what is on the page fills rooms
+
+
 def test_clear_errors(world):
+    with pytest.raises(WorldError, match="list_length"):
+        world.deploy(Batch(world.incumbent, 24, list_length=41), days=1, start=0)
     with pytest.raises(WorldError, match="divides 24"):
         world.deploy(Batch(world.incumbent, 5), days=1, start=0)
     with pytest.raises(WorldError, match="slots <= candidates"):

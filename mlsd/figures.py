@@ -70,3 +70,22 @@ def curve(ax: plt.Axes, estimates: Mapping[float, Estimate], unit: str = "", **s
     """Estimates over a numeric axis: a line with the intervals as bars. unit, style: as in `intervals`."""
     value, half = _halves(list(estimates.values()), SCALES.get(unit, 1.0))
     ax.errorbar(list(estimates), value, yerr=half, **{"marker": "o", "markersize": 4, "capsize": 3} | style)
+
+
+def scatter(
+    ax: plt.Axes, points: Mapping[str, tuple[float, Estimate]], unit: str = "", highlight: Iterable[str] = (), **style: object
+) -> None:
+    """Named points (x, Estimate), say offline against online: the name beside each, the interval as a bar.
+
+    A name that would lie on an earlier one moves below its point. unit, highlight, style: as in `intervals`.
+    """
+    scale, taken = SCALES.get(unit, 1.0), []
+    width = (max(x for x, _ in points.values()) - min(x for x, _ in points.values())) or 1.0
+    height = scale * (max(e.value for _, e in points.values()) - min(e.value for _, e in points.values())) or 1.0
+    for name, (x, e) in points.items():
+        (value,), half = _halves([e], scale)
+        colour = ORANGE if name in set(highlight) else BLUE
+        ax.errorbar(x, value, yerr=half, **{"fmt": "o", "capsize": 3, "color": colour} | style)
+        near = any(abs(x - other) < 0.25 * width and abs(value - above) < 0.08 * height for other, above in taken)
+        ax.annotate(name, (x, value), (6, -12 if near else 5), textcoords="offset points", fontsize=8.5)
+        taken.append((x, value))

@@ -77,7 +77,7 @@ def scatter(
 ) -> None:
     """Named points (x, Estimate), say offline against online: the name beside each, the interval as a bar.
 
-    A name that would lie on an earlier one moves below its point. unit, highlight, style: as in `intervals`.
+    A name that would lie on an earlier one moves to the left of its point. unit, highlight, style: as in `intervals`.
     """
     scale, taken = SCALES.get(unit, 1.0), []
     width = (max(x for x, _ in points.values()) - min(x for x, _ in points.values())) or 1.0
@@ -87,5 +87,6 @@ def scatter(
         colour = ORANGE if name in set(highlight) else BLUE
         ax.errorbar(x, value, yerr=half, **{"fmt": "o", "capsize": 3, "color": colour} | style)
         near = any(abs(x - other) < 0.25 * width and abs(value - above) < 0.08 * height for other, above in taken)
-        ax.annotate(name, (x, value), (6, -12 if near else 5), textcoords="offset points", fontsize=8.5)
+        offset, side = ((-6, 4), "right") if near else ((6, -11), "left")
+        ax.annotate(name, (x, value), offset, textcoords="offset points", fontsize=8.5, ha=side)
         taken.append((x, value))

@@ -26,5 +26,5 @@ def test_scatter_draws_points_with_intervals_and_keeps_names_apart():
     bars = [container.lines[2][0].get_segments()[0][:, 1] for container in ax.containers]
     np.testing.assert_allclose(bars, [[5, 20], [8, 12], [40, 60]])
     assert [t.get_text() for t in ax.texts] == ["a", "b", "c"]
-    assert ax.texts[0].xyann[1] > 0 > ax.texts[1].xyann[1] and ax.texts[2].xyann[1] > 0
+    assert [t.get_ha() for t in ax.texts] == ["left", "right", "left"]
     plt.close("all")

@@ -77,16 +77,21 @@ def scatter(
 ) -> None:
     """Named points (x, Estimate), say offline against online: the name beside each, the interval as a bar.
 
-    A name that would lie on an earlier one moves to the left of its point. unit, highlight, style: as in `intervals`.
+    A name stands where no earlier one is: below right of its point, above left, above right or below left.
+    unit, highlight, style: as in `intervals`.
     """
     scale, taken = SCALES.get(unit, 1.0), []
-    width = (max(x for x, _ in points.values()) - min(x for x, _ in points.values())) or 1.0
-    height = scale * (max(e.value for _, e in points.values()) - min(e.value for _, e in points.values())) or 1.0
+    spans = [np.ptp([x for x, _ in points.values()]), scale * np.ptp([e.value for _, e in points.values()])]
+    letter, line = 0.012 * (spans[0] or 1.0), 0.06 * (spans[1] or 1.0)  # about the size of a letter in the units of the axes
     for name, (x, e) in points.items():
         (value,), half = _halves([e], scale)
         colour = ORANGE if name in set(highlight) else BLUE
         ax.errorbar(x, value, yerr=half, **{"fmt": "o", "capsize": 3, "color": colour} | style)
-        near = any(abs(x - other) < 0.25 * width and abs(value - above) < 0.08 * height for other, above in taken)
-        offset, side = ((-6, 4), "right") if near else ((6, -11), "left")
-        ax.annotate(name, (x, value), offset, textcoords="offset points", fontsize=8.5, ha=side)
-        taken.append((x, value))
+        for right, up in ((True, False), (False, True), (True, True), (False, False)):
+            box = (x, x + letter * len(name)) if right else (x - letter * len(name), x)
+            middle = value + (0.6 if up else -0.6) * line
+            if not any(box[0] < end and begin < box[1] and abs(middle - other) < line for begin, end, other in taken):
+                break
+        taken.append((*box, middle))
+        offset = (6 if right else -6, 4 if up else -11)
+        ax.annotate(name, (x, value), offset, textcoords="offset points", fontsize=8.5, ha="left" if right else "right")

@@ -224,15 +224,26 @@ def decision(
     grid: the options' places on a numeric grid (NaN for those that are not on it); by default the index if it is numeric.
     grid_ends: why the grid cannot go on, if its last option is chosen ("there are no more rows than all").
     open_because: why the card is left open although the numbers do not decide; then a tie and a flip in the noise are not refused.
-    Raises ValueError for names that are not in the table, if no option meets the requirements, or if nothing in the
-    range flips the choice; DecisionRefuted as the module says. With MLSD_CLAIMS=record a refusal is recorded and not raised.
+    Raises ValueError for names that are not in the table; DecisionRefuted as the module says, and if no option meets the
+    requirements or nothing in the range flips the choice. With MLSD_CLAIMS=record a refusal is recorded and not raised.
     """
     claims.check_key(key)
     at_least, at_most, units = dict(at_least or {}), dict(at_most or {}), dict(units or {})
     used = {choose.column, *at_least, *at_most, *units}
     if not used <= set(options.columns) or not options.index.is_unique:
         raise ValueError(f"decision {key!r}: expected columns {sorted(used - set(options.columns), key=str)} and each option once")
-    choice, fits = _decide(choose, options, at_least, at_most)
+    try:
+        choice, fits = _decide(choose, options, at_least, at_most)
+    except NothingMeets as nothing:  # another seed may show that, and the page goes on
+        if claims.failures_are_raised():
+            raise DecisionRefuted(f"{question}: {nothing}") from None
+        record = dict(
+            kind="decision", key=key, question=question, options=_as_record(options), units=units, chosen="none", open=open_because
+        )
+        claims.publish(
+            record | dict(gives_up=gives_up, flip=None, sweep=None, faults=[str(nothing)]), f"{question} {nothing}", f"<p>{nothing}</p>"
+        )
+        return
     flip, sweep, wrong, doubts = _flip(flips_with, options, choice, choose, at_least, at_most, units)
     wrong += _end_of_grid(choice, options, grid, grid_ends)
     doubts += _doubts(choice, options, fits, choose, at_least, at_most)
@@ -344,7 +355,7 @@ def _flip(
         wrong.append(f"at its own value of {what} the table gives {choice_at(now)}, the card {choice.chosen}")
     flips = find_flips(choice_at, now, low, high, near)
     if not flips:
-        raise ValueError(f"{what} from {low:g} to {high:g} never changes the choice: name what does, or widen the range")
+        wrong.append(f"{what} from {low:g} to {high:g} never changes the choice: name what does, or widen the range")
     if measured is not None:
         for flip in flips:
             if measured.low < flip.at < measured.high:
@@ -408,7 +419,10 @@ def _rule_of(rule: Rule, column: str) -> Rule:
     return rule
 
 
-def _in_words(flip: dict) -> str:
+def _in_words(flip: dict | None) -> str:
+    if not flip or not flip["points"]:
+        return "nothing that was tried would change it"
+
     def side(point: dict) -> str:
         then = f"to {point['then']}" if point["then"] is not None else "to none of these, as none meets the requirements,"
         return f"{then} {'above' if point['above'] else 'below'} {number(point['at'], flip['unit'])}"

@@ -26,10 +26,10 @@ def decimals_for(*numbers: float) -> int:
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 4))
 
 
-def _digits(number: float, decimals: int) -> str:
+def _digits(number: float, decimals: int, may_be_zero: bool = False) -> str:
     if not np.isfinite(number):
         return "none" if np.isnan(number) else "∞" if number > 0 else f"{MINUS}∞"
-    if abs(number) > 1e-9 and not round(number, decimals):  # never shown as zero
+    if abs(number) > 1e-9 and not round(number, decimals) and not may_be_zero:  # not shown as zero, which it is not
         return f"{number:.2g}".replace("-", MINUS)
     return f"{round(number, decimals) + 0.0:,.{decimals}f}".replace("-", MINUS)  # + 0.0: no minus sign before a zero
 
@@ -45,7 +45,8 @@ def number(value: float | Estimate, unit: str = "", decimals: int | None = None)
     if decimals is None:
         decimals = decimals_for(*parts)
     before, after = (unit, "") if unit in _BEFORE else ("", unit if unit in _AFTER else f" {unit}" if unit else "")
-    first, *ends = (_digits(part, decimals) for part in parts)
+    # Within an interval that spans it a small value is as good as zero; the ends show on which side they are.
+    first, *ends = (_digits(part, decimals, may_be_zero=i == 0 and e is not None and e.low < 0 < e.high) for i, part in enumerate(parts))
     sign, first = (MINUS, first[1:]) if before and first.startswith(MINUS) else ("", first)
     interval = f" [{ends[0]}, {ends[1]}]" if e and e.low < e.high else ""
     return f"{sign}{before}{first}{interval}{after}" if after.startswith(" ") else f"{sign}{before}{first}{after}{interval}"

@@ -6,6 +6,7 @@ A new rule is a function here, an entry in RULES, and a fault in tests/chapters/
 
 from __future__ import annotations
 
+import ast
 import re
 import statistics
 from collections.abc import Iterator, Mapping
@@ -181,13 +182,15 @@ def bounds(notebook: NotebookNode, debts: Mapping[str, float] | None = None) -> 
 
 
 def claims_to_read(notebook: NotebookNode) -> Iterator[str]:
-    """Key, unit and the ways to break a claim are read without running it, and a key is there once."""
+    """Key, unit and the ways to break a claim are read without running it, and a key is there once. So is a decision's."""
     try:
         keys = [claim.key for claim in claims(notebook)]
     except NoLiteral as no_literal:
         yield str(no_literal)
         return
-    yield from (f"the key {key!r} is there more than once" for key in sorted({k for k in keys if keys.count(k) > 1}))
+    of_decisions = [ast.unparse(k.value) for call in calls(notebook, "decision") for k in call.keywords if k.arg == "key"]
+    for found in (keys, of_decisions):
+        yield from (f"the key {key} is there more than once" for key in sorted({k for k in found if found.count(k) > 1}))
 
 
 def plain_code(notebook: NotebookNode) -> Iterator[str]:

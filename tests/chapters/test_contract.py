@@ -31,7 +31,7 @@ def rules():
             yield pytest.param(page, rule, id=f"{name_of(page)}-{rule.__name__}")
 
 
-@pytest.mark.parametrize(("page", "rule"), rules())
+@pytest.mark.parametrize(("page", "rule"), list(rules()))
 def test_page(page, rule):
     notebook = read(page)
     faults = list(rule(notebook, DEBTS.get(name_of(page))) if rule is contract.bounds else rule(notebook))
@@ -128,6 +128,10 @@ FAULTS = {
     "a metric in brackets": (contract.bounds, edit("2 is more than zero", "2 is more than zero (NDCG@10)")),
     "a number typed in a solution": (contract.bounds, edit(":::{solution} tiny-ex2\n:class: dropdown\nA product.", SOLVED)),
     "two claims of one key": (contract.claims_to_read, edit('key="more_2"', 'key="more_3"')),
+    "two decisions of one key": (
+        contract.claims_to_read,
+        lambda n: n.cells.extend([new_code_cell('decision("Which?", t, r, key="which")')] * 2),
+    ),
     "a computed key": (contract.claims_to_read, edit('key="more_2"', "key=name")),
     "a magic": (contract.plain_code, edit("colophon()", "%time colophon()")),
     "warnings silenced": (contract.plain_code, edit("import pandas as pd", 'import warnings\nwarnings.filterwarnings("ignore")')),

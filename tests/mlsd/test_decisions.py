@@ -55,7 +55,7 @@ def test_requirements_come_before_the_rule():
     chosen, record, _ = card(at_most={"cost": 5}, flips_with=Cell("large", "cost"))
     assert chosen == "small" and record["rule"] == "the most quality, with cost at most 5"
     assert record["flip"]["points"][0]["at"] == pytest.approx(5) and record["flip"]["points"][0]["then"] == "large"
-    with pytest.raises(ValueError, match="no option meets the requirements"):
+    with pytest.raises(DecisionRefuted, match="no option meets the requirements"):
         decide(at_most={"cost": 0.5})
 
 
@@ -110,7 +110,7 @@ def test_the_end_of_a_grid_is_refused_unless_it_ends_there():
 
 
 def test_what_flips_nothing_is_no_flip():
-    with pytest.raises(ValueError, match="never changes the choice"):
+    with capture_output(), pytest.raises(DecisionRefuted, match="never changes the choice"):
         decide(flips_with=Cell("small", "cost"))
 
 
@@ -158,6 +158,15 @@ def test_an_assumption_carries_its_sweep():
     assert chosen == "online" and record["flip"]["points"] == [dict(at=pytest.approx(50), then="batch", above=False)]
     assert {row["chosen"] for row in record["sweep"]} == {"online", "batch"}
     assert 200 in [row["value"] for row in record["sweep"]] and record["sweep"][0]["options"]["index"] == ["online", "batch"]
+
+
+def test_a_recorded_run_goes_on_where_no_option_meets_the_requirements(monkeypatch):
+    monkeypatch.setenv("MLSD_CLAIMS", "record")
+    chosen, record, page = card(at_most={"cost": 0.5})
+    assert chosen == "none" and "no option meets the requirements" in record["faults"][0] and record["faults"][0] in page
+    with capture_output() as captured:
+        decisions_so_far()
+    assert "nothing that was tried would change it" in captured.outputs[0].data["text/html"]
 
 
 def test_nothing_that_meets_the_requirements_is_a_flip_too():

@@ -50,14 +50,17 @@ def test_too_many_failures_are_a_fault_wherever_they_are():
 def test_a_decision_chooses_the_same_or_says_that_it_is_open(choices, open_because, n_faults):
     runs = {seed: ([card(choice, open_because)], None) for seed, choice in zip(robust.SEEDS, choices, strict=True)}
     found = robust.entry_of(runs)
-    published = robust.published_choices(found)
-    assert published == {"which": "a"}
+    published = robust.published_cards(found)
+    assert published == {"which": dict(chosen="a", open=open_because)}
     assert len(robust.faults(found, published)) == n_faults
 
 
 def test_on_drawn_seeds_a_decision_is_held_against_the_published_choice():
     found = entry(s311=[card("b")], s312=[card("b")])
-    assert robust.faults(found, {"which": "a"}) == ["which: published a, but b on seed 311, b on seed 312; the card does not say open"]
+    assert robust.faults(found, {"which": dict(chosen="a", open="too close")}) == []
+    assert robust.faults(found, {"which": dict(chosen="a", open="")}) == [
+        "which: published a, but b on seed 311, b on seed 312; the card does not say open"
+    ]
     assert robust.faults(found, {}) == []
 
 

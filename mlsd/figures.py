@@ -163,3 +163,28 @@ def curve(ax: plt.Axes, estimates: Mapping[float, Estimate], unit: str = "", **s
     """Estimates over a numeric axis: a line with the intervals as bars. unit, style: as in `intervals`."""
     value, half = _halves(list(estimates.values()), SCALES.get(unit, 1.0))
     ax.errorbar(list(estimates), value, yerr=half, **{"marker": "o", "markersize": 4, "capsize": 3} | style)
+
+
+def scatter(
+    ax: plt.Axes, points: Mapping[str, tuple[float, Estimate]], unit: str = "", highlight: Iterable[str] = (), **style: object
+) -> None:
+    """Named points (x, Estimate), say offline against online: the name beside each, the interval as a bar.
+
+    A name stands where no earlier one is: below right of its point, above left, above right or below left.
+    unit, highlight, style: as in `intervals`.
+    """
+    scale, taken = SCALES.get(unit, 1.0), []
+    spans = [np.ptp([x for x, _ in points.values()]), scale * np.ptp([e.value for _, e in points.values()])]
+    letter, line = 0.012 * (spans[0] or 1.0), 0.06 * (spans[1] or 1.0)  # about the size of a letter in the units of the axes
+    for name, (x, e) in points.items():
+        (value,), half = _halves([e], scale)
+        colour = ORANGE if name in set(highlight) else BLUE
+        ax.errorbar(x, value, yerr=half, **{"fmt": "o", "capsize": 3, "color": colour} | style)
+        for right, up in ((True, False), (False, True), (True, True), (False, False)):
+            box = (x, x + letter * len(name)) if right else (x - letter * len(name), x)
+            middle = value + (0.6 if up else -0.6) * line
+            if not any(box[0] < end and begin < box[1] and abs(middle - other) < line for begin, end, other in taken):
+                break
+        taken.append((*box, middle))
+        offset = (6 if right else -6, 4 if up else -11)
+        ax.annotate(name, (x, value), offset, textcoords="offset points", fontsize=8.5, ha="left" if right else "right")

@@ -62,3 +62,18 @@ def test_a_notebook_shows_nothing_but_these():
     data, _ = shell.display_formatter.format(figure)
     assert set(data) == {"image/svg+xml", figures.NARROW, "text/plain"}
     plt.close("all")
+
+
+def test_scatter_draws_points_with_intervals_and_keeps_names_apart():
+    points = {
+        "first": (0.1, Estimate(0.1, 0.05, 0.2)),
+        "second": (0.11, Estimate(0.1, 0.08, 0.12)),
+        "third": (0.9, Estimate(0.5, 0.4, 0.6)),
+    }
+    _, ax = plt.subplots()
+    figures.scatter(ax, points, "%", highlight=["second"])
+    bars = [container.lines[2][0].get_segments()[0][:, 1] for container in ax.containers]
+    np.testing.assert_allclose(bars, [[5, 20], [8, 12], [40, 60]])
+    assert [t.get_text() for t in ax.texts] == ["first", "second", "third"]
+    assert [t.get_ha() for t in ax.texts] == ["left", "right", "left"]
+    plt.close("all")

@@ -9,6 +9,7 @@ and hide what annoys them. Counters and budgets are as of the start of each thre
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -128,6 +129,8 @@ class AdWorld(SimulatedWorld):
     KNOWN_LATER = {"conversion_known_at": ("conversion",)}
     SMALL = dict(n_users=300, visits_per_day=400, horizon_days=14)
 
+    _arm: np.ndarray | None = None  # of each user, where budgets are split; see `split_budgets`
+
     # ---------- what exists ----------
 
     def _draw(self) -> None:
@@ -203,6 +206,24 @@ class AdWorld(SimulatedWorld):
         # Two independent paths: the square roots keep the spread of appeal the same before and after.
         self._appeal = r.appeal_spread * (np.sqrt(1 - new) * path[:, 0] + np.sqrt(new) * path[:, 1])
 
+    def split_budgets(self, arm: np.ndarray) -> Self:
+        """This world with its past so far, where from now on each ad's day budget is divided between the users of two arms.
+
+        arm: of each user, bool, shape (n_users,). An arm gets its users' share of the budget: the share of users, not of visits.
+        What one arm spends is then no loss to the other, as in two smaller markets side by side (a budget-split test).
+        Retrieval, counters and fatigue stay shared. Raises WorldError for another shape, or an empty arm.
+        """
+        arm = np.asarray(arm)
+        if arm.shape != (self.rules.n_users,) or arm.dtype != bool or arm.all() or not arm.any():
+            raise WorldError(
+                f"arm: expected one bool for each of {self.rules.n_users} users and both among them, found {arm.dtype} {arm.shape}"
+            )
+        sibling = type(self)(self.rules, self.seed)
+        sibling.incumbent = self.incumbent
+        sibling.adopt(list(self._past), self._read_past)
+        sibling._arm = arm
+        return sibling
+
     # ---------- what people do ----------
 
     def _attraction(self, rows: pd.DataFrame) -> np.ndarray:
@@ -265,22 +286,28 @@ class AdWorld(SimulatedWorld):
         live = np.flatnonzero((self._created_day <= day) & (self._expires_day > day))
         # Luck is tied to visit and ad, so that two policies meet the same people.
         luck = generator(self.seed, _LUCK, day).random((5, r.visits_per_day, len(live)), dtype=np.float32)
-        spent, served = np.zeros(len(self.items)), []
+        # One market, or under a budget split two, each with its users' share of every budget.
+        markets = [np.ones(r.n_users, bool)] if self._arm is None else [~self._arm, self._arm]
+        spent, served = np.zeros((len(markets), len(self.items))), []
         for window in range(24 // WINDOW_HOURS):
-            visits = np.flatnonzero(second // (3600 * WINDOW_HOURS) == window)
-            if len(visits) == 0:
-                continue
-            requests = dict(
-                request_id=day * np.int64(r.visits_per_day) + visits,
-                time=times(day, second[visits]),
-                day=np.full(len(visits), day, np.int32),
-                user_id=user[visits].astype(np.int32),
-            )
-            has_budget = spent[live] < self._budget[live]
-            log = self._serve_window(policy, requests, explored[visits], live[has_budget], luck[:, visits][:, :, has_budget], state)
-            np.add.at(spent, log.item_id.to_numpy(), log.revenue.to_numpy())
-            self._record(log, state)
-            served.append(log)
+            logs = []
+            for market, members in enumerate(markets):
+                visits = np.flatnonzero((second // (3600 * WINDOW_HOURS) == window) & members[user])
+                if len(visits) == 0:
+                    continue
+                requests = dict(
+                    request_id=day * np.int64(r.visits_per_day) + visits,
+                    time=times(day, second[visits]),
+                    day=np.full(len(visits), day, np.int32),
+                    user_id=user[visits].astype(np.int32),
+                )
+                has_budget = spent[market, live] < members.mean() * self._budget[live]
+                log = self._serve_window(policy, requests, explored[visits], live[has_budget], luck[:, visits][:, :, has_budget], state)
+                np.add.at(spent[market], log.item_id.to_numpy(), log.revenue.to_numpy())
+                logs.append(log)
+            for log in logs:  # counters are as of the start of the window, for both
+                self._record(log, state)
+            served += logs
         return pd.concat(served, ignore_index=True)
 
     def _serve_window(

@@ -16,7 +16,6 @@ LABS = [page for page in pages() if page not in CHAPTERS]
 # What a page may exceed for now, and by how much: a ceiling may be lowered and never raised, and a debt that is
 # paid must leave the table. No new page may enter it.
 DEBTS: dict[str, dict[str, float]] = {
-    "ad_click_prediction": {"lines of code": 798, "median cell": 22, "90% cell": 29.1, "longest cell": 35},
     "batch_and_online_serving": {"lines of code": 790, "median cell": 19.5, "90% cell": 30, "longest cell": 37},
     "event_recommendation": {"lines of code": 768, "median cell": 19, "90% cell": 27.2, "longest cell": 40},
     "framework": {"lines of code": 795, "median cell": 21, "90% cell": 33, "longest cell": 61},

@@ -9,6 +9,7 @@ and hide what annoys them. Counters and budgets are as of the start of each thre
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -128,6 +129,9 @@ class AdWorld(SimulatedWorld):
     KNOWN_LATER = {"conversion_known_at": ("conversion",)}
     SMALL = dict(n_users=300, visits_per_day=400, horizon_days=14)
 
+    _arms: list[np.ndarray] | None = None  # the users of each arm, and what it does not share; see `split`
+    _own_budgets = _own_counters = False
+
     # ---------- what exists ----------
 
     def _draw(self) -> None:
@@ -203,6 +207,24 @@ class AdWorld(SimulatedWorld):
         # Two independent paths: the square roots keep the spread of appeal the same before and after.
         self._appeal = r.appeal_spread * (np.sqrt(1 - new) * path[:, 0] + np.sqrt(new) * path[:, 1])
 
+    def split(self, arm: np.ndarray, budgets: bool = True, counters: bool = True) -> Self:
+        """This world with its past so far, in which two arms of users share less from now on.
+
+        arm: of each user, bool, shape (n_users,).
+        budgets: each arm has its share of users of every day budget, so what one spends is no loss to the other (a budget-split test).
+        counters: an ad's impressions and clicks are counted by arm. Both begin with those of the past.
+        The ads and the visits stay the same. Raises WorldError for another shape, or an empty arm.
+        """
+        arm = np.asarray(arm)
+        if arm.shape != (self.rules.n_users,) or arm.dtype != bool or arm.all() or not arm.any():
+            found = f"{arm.dtype} {arm.shape}, {np.count_nonzero(arm)} of them true"
+            raise WorldError(f"arm: expected one bool for each of {self.rules.n_users} users, of both kinds, found {found}")
+        sibling = type(self)(self.rules, self.seed)
+        sibling.incumbent = self.incumbent
+        sibling.adopt(list(self._past), self._read_past)
+        sibling._arms, sibling._own_budgets, sibling._own_counters = [~arm, arm], budgets, counters
+        return sibling
+
     # ---------- what people do ----------
 
     def _attraction(self, rows: pd.DataFrame) -> np.ndarray:
@@ -265,22 +287,29 @@ class AdWorld(SimulatedWorld):
         live = np.flatnonzero((self._created_day <= day) & (self._expires_day > day))
         # Luck is tied to visit and ad, so that two policies meet the same people.
         luck = generator(self.seed, _LUCK, day).random((5, r.visits_per_day, len(live)), dtype=np.float32)
-        spent, served = np.zeros(len(self.items)), []
+        arms = self._arms or [np.ones(r.n_users, bool)]
+        states = state.of_arms(len(arms)) if self._own_counters else [state] * len(arms)
+        purses = [np.zeros(len(self.items)) for _ in arms] if self._own_budgets else [np.zeros(len(self.items))] * len(arms)
+        shares, served = [members.mean() if self._own_budgets else 1.0 for members in arms], []
         for window in range(24 // WINDOW_HOURS):
-            visits = np.flatnonzero(second // (3600 * WINDOW_HOURS) == window)
-            if len(visits) == 0:
-                continue
-            requests = dict(
-                request_id=day * np.int64(r.visits_per_day) + visits,
-                time=times(day, second[visits]),
-                day=np.full(len(visits), day, np.int32),
-                user_id=user[visits].astype(np.int32),
-            )
-            has_budget = spent[live] < self._budget[live]
-            log = self._serve_window(policy, requests, explored[visits], live[has_budget], luck[:, visits][:, :, has_budget], state)
-            np.add.at(spent, log.item_id.to_numpy(), log.revenue.to_numpy())
-            self._record(log, state)
-            served.append(log)
+            logs, could_spend = [], [spent[live] < share * self._budget[live] for spent, share in zip(purses, shares, strict=True)]
+            for k, members in enumerate(arms):
+                visits = np.flatnonzero((second // (3600 * WINDOW_HOURS) == window) & members[user])
+                if len(visits) == 0:
+                    continue
+                requests = dict(
+                    request_id=day * np.int64(r.visits_per_day) + visits,
+                    time=times(day, second[visits]),
+                    day=np.full(len(visits), day, np.int32),
+                    user_id=user[visits].astype(np.int32),
+                )
+                has_budget = could_spend[k]
+                log = self._serve_window(policy, requests, explored[visits], live[has_budget], luck[:, visits][:, :, has_budget], states[k])
+                np.add.at(purses[k], log.item_id.to_numpy(), log.revenue.to_numpy())
+                logs.append((log, states[k]))
+            for log, counted in logs:  # counters are as of the start of the window, for both arms
+                self._record(log, counted)
+                served.append(log)
         return pd.concat(served, ignore_index=True)
 
     def _serve_window(
@@ -366,6 +395,13 @@ class _State:
     topic_impressions: np.ndarray  # (n_users, n_topics)
     topic_clicks: np.ndarray  # (n_users, n_topics)
     times_seen: np.ndarray  # (n_users, n_ads)
+    arms: list[_State] | None = None  # once two arms count apart
+
+    def of_arms(self, n: int) -> list[_State]:
+        """One state an arm: own counters of ads, from these on; what is counted by user is shared, as no user is in two."""
+        if self.arms is None:
+            self.arms = [dataclasses.replace(self, impressions=self.impressions.copy(), clicks=self.clicks.copy()) for _ in range(n)]
+        return self.arms
 
     @classmethod
     def empty(cls, n_users: int, n_ads: int) -> _State:

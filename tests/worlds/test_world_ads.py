@@ -122,6 +122,49 @@ def test_spent_budgets_leave_the_auction():
     assert over.any() and (last < START + pd.Timedelta(24, "h")).all()
 
 
+def test_arms_with_own_budgets_take_nothing_from_each_other():
+    """What one arm shows and pays no longer depends on what the other spends; with one purse it does."""
+    rules = dataclasses.replace(SMALL.without("fatigue", "annoyance"), budget=2.0)
+    world = AdWorld(rules, seed=5)
+    world.log(7)
+    arm = world.users.user_id.to_numpy() % 2 == 1
+
+    def generous_to_arm(candidates):
+        return world.oracle(candidates) * np.where(arm[candidates.user_id], 1.0, 1e-6)  # the other arm fills one slot, at the reserve
+
+    def of_the_arm(world, policy):
+        served = world.deploy(policy, 1, 7)
+        return served[arm[served.user_id]].drop(columns=["ad_impressions", "ad_clicks", "topic_impressions", "topic_clicks", "times_seen"])
+
+    split = world.split(arm, counters=False)
+    both, alone = (of_the_arm(split, policy).reset_index(drop=True) for policy in (split.oracle, generous_to_arm))
+    pd.testing.assert_frame_equal(both, alone)
+    assert not of_the_arm(world, world.oracle).reset_index(drop=True).equals(of_the_arm(world, generous_to_arm).reset_index(drop=True))
+    spent = split.deploy(split.oracle, 1, 7).groupby("item_id").revenue.sum()
+    whole = world.deploy(world.oracle, 1, 7).groupby("item_id").revenue.sum()
+    assert split.log(7).equals(world.log(7)) and spent.sum() <= 1.3 * whole.sum()
+    with pytest.raises(WorldError, match="one bool for each"):
+        world.split(np.zeros(rules.n_users, bool))
+
+
+def test_arms_with_own_counters_count_own_clicks(world):
+    arm = world.users.user_id.to_numpy() % 2 == 1
+    world.log(7)
+    served = world.split(arm, budgets=False).deploy(world.incumbent, 2, 7)
+    past = world.log(7).groupby("item_id").size()
+    last = served[served.day == 8].groupby(["item_id", arm[served[served.day == 8].user_id]]).ad_impressions.max().unstack()
+    before = served[served.day == 7].groupby(["item_id", arm[served[served.day == 7].user_id]]).size().unstack(fill_value=0)
+    both = last.dropna().index.intersection(past.index).intersection(before.index)
+    assert len(both) > 10
+    for k in (False, True):  # at least all of the past and of the own arm's first day
+        assert (last.loc[both, k] >= (past + before[k]).loc[both]).all()
+    assert (last[False] != last[True])[both].any()
+    shared = world.split(arm, budgets=False, counters=False).deploy(world.incumbent, 2, 7)
+    whole = world.deploy(world.incumbent, 2, 7)
+    keys = ["request_id", "position"]
+    pd.testing.assert_frame_equal(shared.sort_values(keys, ignore_index=True), whole.sort_values(keys, ignore_index=True))
+
+
 def test_scores_must_be_positive(world):
     with pytest.raises(WorldError, match="expected expected values above 0"):
         world.deploy(lambda candidates: -np.ones(len(candidates)), days=1, start=0)

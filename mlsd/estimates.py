@@ -149,6 +149,28 @@ def mean(values: np.ndarray, groups: np.ndarray | None = None, missing: str = "e
     return ratio(values[~unknown], np.ones((~unknown).sum()), None if groups is None else np.asarray(groups)[~unknown])
 
 
+def over_trainings(values: np.ndarray) -> Estimate:
+    """Mean of one value a training and unit, with an interval for other units and for other trainings. Shape (n_trainings, n_units).
+
+    A model trained anew from another seed scores differently on the same users; `mean` over users leaves that out. Both
+    sources add up: SE^2 = var(means of units) / n_units + var(means of trainings) / n_trainings, a little too wide as the
+    interaction counts twice; degrees of freedom by Satterthwaite (1946), so three trainings give wide intervals. Pass
+    differences of two models for a comparison. Raises ValueError for fewer than two of either, or missing values.
+    Source: Owen and Eckles (2012), "Bootstrapping data arrays of arbitrary order".
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 2 or min(values.shape) < 2 or np.isnan(values).any():
+        raise ValueError(f"expected values (n_trainings, n_units), two or more of each and none missing, found shape {values.shape}")
+    parts, dfs = [], []
+    for axis in (0, 1):
+        means = values.mean(axis=axis)
+        parts.append(means.var(ddof=1) / len(means))
+        dfs.append(len(means) - 1)
+    variance = sum(parts)
+    spread = sum(part**2 / df for part, df in zip(parts, dfs, strict=True))
+    return Estimate.from_se(values.mean(), np.sqrt(variance), df=variance**2 / spread if spread else np.inf)
+
+
 def _bootstrap_weights(n: int, groups: np.ndarray | None, n_boot: int, seed: int):
     rng = np.random.default_rng(seed)
     codes = np.arange(n) if groups is None else pd.factorize(np.asarray(groups))[0]

@@ -141,3 +141,20 @@ def average_precision(request_id: np.ndarray, relevance: np.ndarray, score: np.n
     hits = frame.relevance.groupby(frame.request).cumsum()
     value = np.where((frame.relevance > 0) & (frame["rank"] < k), hits / (frame["rank"] + 1), 0.0)
     return _per_request(value, frame.request) / total.where(total > 0)
+
+
+# ---------- rankings: a matrix of scores ----------
+
+
+def recall_at(scores: np.ndarray, relevance: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Share of each row's relevance within its first k columns, shape (n,); NaN where nothing is relevant.
+
+    scores, relevance: (n, m), relevance 0 or 1, or a gain such as the probability of a click; allowed: columns that may be
+    taken at all, the others come last. Ties at the k-th place fall as numpy's partition leaves them: break them before.
+    """
+    allowed = np.ones(scores.shape, bool) if allowed is None else allowed
+    if not 0 < k < scores.shape[1]:
+        raise ValueError(f"k: expected 1 to {scores.shape[1] - 1}, fewer than the columns, found {k}")
+    first = np.argpartition(-np.where(allowed, scores, -np.inf), k, axis=1)[:, :k]
+    total, found = relevance.sum(axis=1), np.take_along_axis(relevance, first, axis=1).sum(axis=1)
+    return np.divide(found, total, out=np.full(len(total), np.nan), where=total > 0)

@@ -169,6 +169,21 @@ class VideoWorld(SimulatedWorld):
             raise WorldError(f"day: expected 0 to {self.rules.horizon_days - 1} (VideoRules.horizon_days), found {day}")
         return np.flatnonzero(self._created_day <= day)
 
+    def candidates(self, day: int) -> pd.DataFrame:
+        """Every visitor of `day` with every video live then, and what nobody in the company knows of them all.
+
+        Columns user_id, item_id, score (the incumbent's), p_click (on top of a page). The incumbent served until then.
+        """
+        parts = []
+
+        def keep(rows: pd.DataFrame) -> np.ndarray:
+            score = self.incumbent(rows)
+            parts.append(pd.DataFrame(dict(user_id=rows.user_id, item_id=rows.item_id, score=score, p_click=self.truth(rows))))
+            return score
+
+        self.deploy(keep, days=1, start=day)
+        return pd.concat(parts, ignore_index=True)
+
     def _requests(self, day: int) -> tuple[np.ndarray, np.ndarray]:
         """Who opens the home page that day and when (hour of day), in order of time: the same whatever policy serves."""
         rng = generator(self.seed, _REQUESTS, day)

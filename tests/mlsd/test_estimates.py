@@ -52,6 +52,18 @@ def test_paired_difference_is_narrower_and_covers():
     assert 0.91 <= coverage(draw, truth, n=300) <= 0.985
 
 
+def test_over_trainings_covers_where_the_mean_over_users_does_not():
+    def draw(rng):  # what a training does to all users, a user's own level, and what is left
+        return rng.normal(0, 1, (5, 1)) + rng.normal(0, 3, 60) + rng.normal(0, 1, (5, 60))
+
+    assert 0.93 <= coverage(lambda rng: estimates.over_trainings(draw(rng)), 0.0, n=1500) <= 0.985
+    assert coverage(lambda rng: estimates.mean(draw(rng)[0]), 0.0, n=1500) < 0.7
+    assert estimates.over_trainings(np.ones((3, 4))) == Estimate.exact(1)
+    for wrong in (np.ones(5), np.ones((1, 5)), np.full((2, 3), np.nan)):
+        with pytest.raises(ValueError, match="two or more"):
+            estimates.over_trainings(wrong)
+
+
 def test_share_of_achievable_is_0_at_no_skill_1_at_oracle_and_covers_between():
     def losses(rng, n_groups=120):
         groups, p, y, level = clustered(rng, n_groups)

@@ -86,3 +86,16 @@ def test_calibration_table_brackets_the_observed_rate():
 def test_a_missing_score_is_refused():
     with pytest.raises(ValueError, match="1 missing"):
         metrics.ndcg([0, 0], [1, 0], [1.0, np.nan])
+
+
+def test_recall_at_agrees_with_recall_by_request_and_keeps_to_what_is_allowed():
+    rng = np.random.default_rng(2)
+    scores, relevance = rng.random((20, 30)), (rng.random((20, 30)) < 0.1).astype(float)
+    relevance[0] = 0
+    by_row = metrics.recall(np.repeat(np.arange(20), 30), relevance.ravel(), scores.ravel(), k=5)
+    assert metrics.recall_at(scores, relevance, 5) == pytest.approx(by_row.to_numpy(), nan_ok=True)
+    assert np.isnan(metrics.recall_at(scores, relevance, 5)[0])
+    allowed = relevance == 0
+    assert np.nanmax(metrics.recall_at(scores, relevance, 5, allowed)) == 0
+    with pytest.raises(ValueError, match="fewer than the columns"):
+        metrics.recall_at(scores, relevance, 30)

@@ -57,6 +57,15 @@ def test_what_is_live_beyond_the_horizon_is_not_drawn(world):
         world.live(60)
 
 
+def test_candidates_are_all_visitors_with_all_live_videos(world):
+    found, served = world.candidates(6), world.deploy(world.incumbent, days=1, start=6)
+    assert sorted(found.user_id.unique()) == sorted(served.user_id.unique())
+    assert sorted(found.item_id.unique()) == world.live(6).tolist()
+    assert len(found) == found.user_id.nunique() * found.item_id.nunique()
+    first = served[(served.position == 1) & ~served.randomised].merge(found, on=["user_id", "item_id"])
+    assert first.p_click == pytest.approx(world.truth(first))
+
+
 # ---------- truth ----------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,22 +130,24 @@ def _relu6(x: jax.Array) -> jax.Array:
     return jnp.clip(x, 0, 6)
 
 
-def _pooled(layers: dict, photos: jax.Array, blocks: int) -> jax.Array:
-    """The mean over the picture of what the first `blocks` blocks make of it, (n, channels); after all of them, of what the head makes."""
+def _pooled(layers: dict, photos: jax.Array, blocks: tuple[int, ...]) -> list[jax.Array]:
+    """The mean over the picture of what the first k blocks make of it, (n, channels) for each k; after the last, of what the head makes."""
     x = (photos.astype(jnp.float32) - 127) / 128
     weights, bias = layers["stem"]
     pad = _padding(x.shape[1], 3, 2)
     x = _relu6(jax.lax.conv_general_dilated(x, weights, (2, 2), (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias)
-    for layer, stride in zip(layers["blocks"][:blocks], STRIDES, strict=False):
+    found = {}
+    for k, (layer, stride) in enumerate(zip(layers["blocks"][: max(blocks)], STRIDES, strict=False), 1):
         inside = x
         if "expand" in layer:
             inside = _relu6(inside @ layer["expand"][0][0, 0] + layer["expand"][1])
         inside = _relu6(_depthwise(inside, layer["depthwise"][0], stride) + layer["depthwise"][1])
         inside = inside @ layer["project"][0][0, 0] + layer["project"][1]
         x = x + inside if inside.shape == x.shape else inside
-    if blocks == len(STRIDES):
-        x = _relu6(x @ layers["head"][0][0, 0] + layers["head"][1])
-    return x.mean(axis=(1, 2))
+        found[k] = x
+    if len(STRIDES) in found:
+        found[len(STRIDES)] = _relu6(x @ layers["head"][0][0, 0] + layers["head"][1])
+    return [found[k].mean(axis=(1, 2)) for k in blocks]
 
 
 _run = jax.jit(_pooled, static_argnames="blocks")
@@ -156,28 +159,28 @@ class Network:
 
     layers: dict
 
-    def features(self, photos: np.ndarray, blocks: int = len(STRIDES), chunk: int = 100) -> np.ndarray:
-        """Features of photos, float32 (n, channels): the mean over the picture of the output of the first `blocks` blocks.
+    def features(self, photos: np.ndarray, blocks: Sequence[int] = (len(STRIDES),), chunk: int = 100) -> dict[int, np.ndarray]:
+        """Features of photos: for each k in `blocks` the mean over the picture of the output of the first k blocks, float32 (n, channels).
 
-        photos: uint8 RGB, (n, side, side, 3), any side of at least 32 pixels (it was trained with 224). blocks: 1 to 16; all
+        photos: uint8 RGB, (n, side, side, 3), any side of at least 32 pixels (it was trained with 224). blocks: from 1 to 16; all
         sixteen end in the head of 1,280 channels. Raises ValueError for photos of another type or form.
         """
         square = photos.ndim == 4 and photos.shape[1:] == (photos.shape[1], photos.shape[1], 3)
         if photos.dtype != np.uint8 or not square or photos.shape[1] < 32:
             raise ValueError(f"photos: expected uint8 (n, side, side, 3), side at least 32, found {photos.dtype} {photos.shape}")
-        if not 1 <= blocks <= len(STRIDES):
-            raise ValueError(f"blocks: expected 1 to {len(STRIDES)}, found {blocks}")
-        found = []
-        for begin in range(0, len(photos), chunk):
+        if not blocks or not 1 <= min(blocks) <= max(blocks) <= len(STRIDES):
+            raise ValueError(f"blocks: expected numbers from 1 to {len(STRIDES)}, found {blocks}")
+        parts = []
+        for begin in range(0, max(len(photos), 1), chunk):
             part = photos[begin : begin + chunk]
             whole = np.pad(part, ((0, chunk - len(part)), (0, 0), (0, 0), (0, 0)))  # each new shape would be compiled anew
-            found.append(np.asarray(_run(self.layers, whole, blocks))[: len(part)])
-        return np.concatenate(found) if found else np.empty((0, 0), np.float32)
+            parts.append([np.asarray(found)[: len(part)] for found in _run(self.layers, whole, tuple(blocks))])
+        return {k: np.concatenate(found) for k, found in zip(blocks, zip(*parts, strict=True), strict=True)}
 
     def classify(self, photos: np.ndarray) -> np.ndarray:
         """Scores of ImageNet's thousand classes before the softmax, (n, 1000)."""
         weights, bias = self.layers["classes"]
-        return self.features(photos) @ weights.T + bias
+        return self.features(photos)[len(STRIDES)] @ weights.T + bias
 
 
 def load_network(name: str) -> Network:

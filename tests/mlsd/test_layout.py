@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "metrics": {"estimates"},
     "timing": set(),
     "search": set(),
+    "pretrained": {"files"},
     "tables": {"estimates"},
     "figures": {"estimates", "tables"},
     "claims": {"estimates", "tables", "worlds"},

@@ -15,8 +15,7 @@ LABS = [page for page in pages() if page not in CHAPTERS]
 
 # What a page may exceed for now, and by how much: a ceiling may be lowered and never raised, and a debt that is
 # paid must leave the table. No new page may enter it.
-DEBTS: dict[str, dict[str, float]] = {
-}
+DEBTS: dict[str, dict[str, float]] = {}
 
 
 def rules():

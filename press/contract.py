@@ -153,7 +153,7 @@ def measures(notebook: NotebookNode) -> dict[str, float]:
         "median cell": statistics.median(sizes),
         "90% cell": round(statistics.quantiles(sizes, n=10, method="inclusive")[-1], 1),
         "longest cell": max(sizes),
-        "words": len(markdown(notebook).split()),
+        "words": len(markdown(notebook).split()) - says_how_to_run(notebook) * (len(HOW_TO_RUN.split()) + 1),
         "claims without a key": sum(not claim.has_key for claim in found),
         "claims without a unit": sum(claim.unit is None for claim in found),
         "claims that nothing breaks": sum(not claim.rests_on and not claim.broken_by for claim in found),

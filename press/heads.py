@@ -41,7 +41,9 @@ def sentences(text: str, most: int = DESCRIPTION[-1]) -> str:
         if len(shown) + len(sentence) > most:
             break
         shown += sentence
-    return shown.strip() or (text and text[: most - 1].rsplit(" ", 1)[0] + "…")
+    if len(shown.strip()) >= min(DESCRIPTION[0], len(text)):
+        return shown.strip()
+    return text[: most - 1].rsplit(" ", 1)[0] + "…"  # one short sentence and a long one
 
 
 def description(document: nodes.document) -> str:

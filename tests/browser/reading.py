@@ -95,7 +95,7 @@ def sliders(view: View) -> Iterator[str]:
     """Each sweep moves: by keyboard, with words for a screen reader, and the marked option of the table follows."""
     uncover(view)
     for details in view.page.locator("details.mlsd-sweep").all():
-        card = view.page.locator(".mlsd-decision").filter(has=details)
+        card = details.locator("xpath=ancestor::*[contains(@class, 'mlsd-decision')]")
         slider = card.get_by_role("slider")
         if slider.count() != 1:
             yield f"expected a slider, found {slider.count()}"

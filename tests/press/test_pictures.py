@@ -1,9 +1,12 @@
 """The variants of a figure: what is replaced, what is kept, which belong together."""
 
 import hashlib
+import io
 
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 from mlsd import figures
 from press import pictures
@@ -65,3 +68,15 @@ def test_a_cover_is_the_narrow_drawing_in_both_themes(tmp_path):
     assert text.count("<img") == 2 and 'alt="A &gt; B"' in text and "only-dark" in text
     assert (tmp_path / "cover-feed-light.svg").read_text() == "<svg narrow/>"
     assert pictures.cover("feed", new_notebook(cells=[]), tmp_path) == ""
+
+
+def test_a_picture_of_many_colours_is_made_light_once():
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    heavy = io.BytesIO()
+    Image.fromarray(noise).save(heavy, "PNG")
+    light = pictures.light(heavy.getvalue())
+    assert len(light) < len(heavy.getvalue()) / 2 and Image.open(io.BytesIO(light)).size == (300, 300)
+    assert pictures.light(light) == light
+    dot = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(dot, "PNG")
+    assert pictures.light(dot.getvalue()) == dot.getvalue()

@@ -107,7 +107,7 @@ def test_one_query_that_cannot_be_ranked_does_not_harm_the_others(parts):
 @pytest.mark.parametrize("kind", ["own", "redis_parts"])
 def test_a_wiped_store_gets_popular_events_and_says_degraded(kind, request):
     parts = request.getfixturevalue(kind)
-    assert rank(parts.service)["source"] == "online" and parts.service.health()["degraded"] == []
+    eventually(lambda: rank(parts.service)["source"] == "online" and parts.service.health()["degraded"] == [])
     parts.store.clear()
     eventually(lambda: rank(parts.service)["fallback"])  # rows may be a second old
     for _ in range(4):

@@ -103,6 +103,8 @@ MENDS = [
     (re.compile(r'(<div id="jb-print-docs-body" class="onlyprint">\s*)<h1>(.*?)</h1>', re.S), r'\1<p class="print-title">\2</p>'),
     # The sidebar's logo and search stand outside any landmark.
     (re.compile(r'<div id="pst-primary-sidebar"(?! role)'), '<div id="pst-primary-sidebar" role="complementary" aria-label="Book"'),
+    # What unfolds the pages below a chapter in the sidebar has no name.
+    (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Its pages">'),
     # The empty corner of a table is no header of anything.
     (re.compile(r'<th></th>|<th class="blank[^"]*"\s*>&nbsp;</th>|<th class="head"><p></p></th>'), "<td></td>"),
     # A card whose table is too wide for a phone scrolls; it must be reached by keyboard to do so.

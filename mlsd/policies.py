@@ -17,6 +17,7 @@ class Retrained:
     every: days between trainings; the first is on the first morning served.
     refresh_hours: set, the world computes lists only every so many hours (a digest); see the world's docstring.
     list_length: set, that many are stored of each list, more than a page shows; the same docstring.
+    candidates: set, that many live events are scored for each list, more than retrieval draws for a visit; the same docstring.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Retrained:
         every: int = 1,
         refresh_hours: int | None = None,
         list_length: int | None = None,
+        candidates: int | None = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"every: expected at least 1 day, found {every}")
@@ -33,6 +35,8 @@ class Retrained:
             self.refresh_hours = refresh_hours
         if list_length is not None:
             self.list_length = list_length
+        if candidates is not None:
+            self.candidates = candidates
 
     def learn(self, log: pd.DataFrame) -> None:
         if self._mornings % self._every == 0:

@@ -71,12 +71,12 @@ def test_a_policy_is_retrained_on_schedule():
         built.append(len(log))
         return lambda candidates: np.full(len(candidates), len(log))
 
-    policy = Retrained(build, every=2, refresh_hours=6, list_length=40)
+    policy = Retrained(build, every=2, refresh_hours=6, list_length=40, candidates=1000)
     for day in range(5):
         policy.learn(pd.DataFrame(index=range(day)))
     assert built == [0, 2, 4] and policy.refresh_hours == 6 and policy(pd.DataFrame(index=range(3))).tolist() == [4, 4, 4]
-    assert policy.list_length == 40
-    assert not hasattr(Retrained(build), "refresh_hours") and not hasattr(Retrained(build), "list_length")
+    assert policy.list_length == 40 and policy.candidates == 1000
+    assert not any(hasattr(Retrained(build), name) for name in ("refresh_hours", "list_length", "candidates"))
     with pytest.raises(ValueError, match="at least 1 day"):
         Retrained(build, every=0)
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from paper import light_without_code, printed
+from reading import uncover
 from views import PHONE, SITE, WIDE, opened, served
 
 from press import ROOT
@@ -38,6 +39,7 @@ def diagrams(view, least_text=LEAST_TEXT):
 
 def figures(view, least_label=0):
     """What is wrong with the figures: none or two variants in sight, the wrong theme, labels too small (those in an SVG)."""
+    uncover(view)
     cells = view.page.evaluate("""() => [...document.querySelectorAll(".cell_output:has(img)")].map((cell) =>
         [...cell.querySelectorAll("img")].filter((i) => i.checkVisibility()).map((i) => ({
             url: i.src, classes: i.className, alt: i.alt, width: i.getBoundingClientRect().width, room: cell.getBoundingClientRect().width,

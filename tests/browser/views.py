@@ -106,7 +106,8 @@ def overflow(view: View) -> Iterator[str]:
         const scrolls = (e) => e && (["auto", "scroll"].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
         const wide = [...document.querySelectorAll("main :is(article, footer) *")].filter((e) => {
             const box = e.getBoundingClientRect();
-            return box.width && box.right > available + 1 && e.checkVisibility() && !scrolls(e.parentElement);
+            const spoken = e.closest("mjx-assistive-mml"); // a formula in words, for screen readers alone
+            return box.width && box.right > available + 1 && e.checkVisibility() && !scrolls(e.parentElement) && !spoken;
         });
         const found = wide.slice(0, 5).map((e) => `beyond the right edge: ${e.outerHTML.slice(0, 120)}`);
         if (document.documentElement.scrollWidth > available) found.push(`the page is ${document.documentElement.scrollWidth} pixels wide`);

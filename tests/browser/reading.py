@@ -80,7 +80,8 @@ def secrecy(view: View) -> Iterator[str]:
 def openness(view: View) -> Iterator[str]:
     """Without scripts and on paper: nothing of a chapter is out of reach."""
     yield from view.page.evaluate("""() => [...document.querySelectorAll("article :is(p, h2, h3, img, table, .mlsd-claim)")]
-        .filter((e) => !e.closest("details, .toggle, .dropdown, .onlyprint, .noprint, .reading, .commit, .mlsd-move, .read, .said, .to-the-sheet"))
+        .filter((e) => !e.closest("details, .toggle, .dropdown, .onlyprint, .noprint, .reading, .commit, .mlsd-move, .read, .said"))
+        .filter((e) => !e.closest(".to-the-sheet"))
         .filter((e) => !e.matches(".only-light, .only-dark, .narrow")) // variants of a picture, of which one is shown: test_paper
         .filter((e) => !e.checkVisibility({ visibilityProperty: true }))
         .slice(0, 5).map((e) => `hidden: ${e.outerHTML.slice(0, 100)}`)""")

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from press import ROOT
 
 PACKAGE = "mlsd"
-REGISTRY = "mlsd/worlds/__init__.py"  # names every world in a string; a page depends on those that it opens
+REGISTRY = "mlsd/worlds/__init__.py"  # can open every world; a page depends on those that it opens
 OPENERS = {"open_world", "worlds.open_world", "load", "real", "datasets.load", "datasets.real"}
 LAUNCHED = re.compile(r"(?:^|-m )(mlsd(?:\.\w+)+)")
 # The variables of the kernel that every page names. Jupyter sets them, whatever its caller has.

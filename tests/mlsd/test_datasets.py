@@ -230,6 +230,20 @@ def test_a_fetched_file_that_was_altered_is_refused_and_fetched_again(data):
     assert len(datasets.real("movielens_100k")["users"]) == 943
 
 
+def test_real_listings_and_reviews_are_what_their_owners_published():
+    listings, reviews = datasets.real("berlin_listings")["listings"], datasets.real("clothing_reviews")["reviews"]
+    assert listings.shape == (2203, 8)
+    assert listings.price.between(0, 1000).all() and listings.accommodat.between(1, 16).all()
+    assert len(reviews) == 23_486
+    assert reviews.rating.between(1, 5).all()
+
+
+def test_a_fetched_file_has_a_path_and_an_unknown_source_is_named():
+    assert datasets.fetched("photographs", "lfw_subset.npy").stat().st_size == 1_000_080
+    with pytest.raises(DatasetError, match="no source named 'pictures'.*photographs"):
+        datasets.fetched("pictures", "cat.png")
+
+
 def test_real_tables_are_what_their_owners_published():
     bandit, films = datasets.real("open_bandit"), datasets.real("movielens_100k")
     assert len(bandit["random"]) == len(bandit["bts"]) == 30_000 and bandit["random"].click.sum() + bandit["bts"].click.sum() == 287

@@ -148,7 +148,8 @@ def real(name: str) -> dict[str, pd.DataFrame]:
     movielens_100k: ratings (user_id, item_id, rating 1-5, time), films, users.
     berlin_listings: listings (accommodat: guests, review_sco: 0-100, bedrooms, bathrooms, beds, price: euros a night,
         X, Y: metres of the Web Mercator projection).
-    clothing_reviews: reviews (clothing_id, age, title, review_text, rating 1-5, recommended_ind, division_name, department_name, class_name).
+    clothing_reviews: reviews (clothing_id, age, title, review_text, rating 1-5, recommended_ind, division_name, department_name,
+        class_name).
     Raises DatasetError for an unknown name, or a file that is missing or altered.
     """
     if name not in READERS:

@@ -149,7 +149,7 @@ def test_fetch_refuses_other_bytes_than_were_pinned(data):
 
 def test_fetch_on_a_full_disk_says_so(data, monkeypatch):
     monkeypatch.setattr(datasets, "_installer", lambda: [sys.executable, "-c", "raise OSError(28, 'No space left on device')"])
-    with pytest.raises(DatasetError, match="No space left on device; the disk of data/external/ is full: free 150 MB"):
+    with pytest.raises(DatasetError, match="No space left on device; the disk of data/external/ is full: free 350 MB"):
         datasets.fetch()
     monkeypatch.setattr(datasets, "FETCH_BYTES", 10**18)
     with pytest.raises(DatasetError, match=r"expected 1,?000,?000,?000,?000 MB free for data/external/, found \d+ MB"):

@@ -81,11 +81,11 @@ def test_it_leads_to_modules_and_data(book):
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        ("mlsd/estimates.py", "", "# changed"),
-        ("mlsd/worlds/ads.py", "", "# changed"),
-        ("mlsd/worlds/base.py", "", "# changed"),  # by a relative import
+        ("mlsd/estimates.py", "", "changed = 1"),
+        ("mlsd/worlds/ads.py", "", "changed = 1"),
+        ("mlsd/worlds/base.py", "", "changed = 1"),  # by a relative import
         ("mlsd/serving/service.py", "def run", "# changed\ndef run"),
-        ("mlsd/serving/ranker.py", "", "# changed"),
+        ("mlsd/serving/ranker.py", "", "changed = 1"),
         ("data/ads/log.parquet", "ads", "cut"),
         ("data/checksums.txt", "1  ads", "9  ads"),
         ("data/checksums.txt", "3  external", "9  external"),
@@ -100,11 +100,13 @@ def test_it_is_stale_when_what_it_uses_changes(book, name, before, after):
     ("name", "before", "after"),
     [
         ("mlsd/worlds/products.py", "Products.", "All products."),
-        ("mlsd/figures.py", "", "# changed"),  # named in a docstring only
+        ("mlsd/figures.py", "", "changed = 1"),  # named in a docstring only
         ("data/products/log.parquet", "products", "cut"),
         ("data/checksums.txt", "2  products", "9  products"),
         ("data/checksums.txt", "4  external", "9  external"),
         ("data/ads/README.md", "ads", "The ads."),
+        ("mlsd/serving/ranker.py", "", "# a comment"),
+        ("mlsd/serving/process.py", "See python", "Look at python"),
     ],
 )
 def test_it_is_not_stale_when_something_else_changes(book, name, before, after):

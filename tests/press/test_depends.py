@@ -84,7 +84,7 @@ def test_it_leads_to_modules_and_data(book):
         ("mlsd/estimates.py", "", "changed = 1"),
         ("mlsd/worlds/ads.py", "", "changed = 1"),
         ("mlsd/worlds/base.py", "", "changed = 1"),  # by a relative import
-        ("mlsd/serving/service.py", "def run", "# changed\ndef run"),
+        ("mlsd/serving/service.py", "def run", "changed = 1\ndef run"),
         ("mlsd/serving/ranker.py", "", "changed = 1"),
         ("data/ads/log.parquet", "ads", "cut"),
         ("data/checksums.txt", "1  ads", "9  ads"),

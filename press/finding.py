@@ -17,7 +17,9 @@ from typing import NamedTuple
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from press import ROOT
+from press import ROOT, pages
+from press.front import front_of
+from press.notebooks import read
 
 ASSETS = ROOT / "press" / "assets"
 SEARCH_PAGE = """<h1>Search</h1>
@@ -116,7 +118,16 @@ def write(app: Sphinx, error: Exception | None) -> None:
             if name in app.env.all_docs and "nosearch" not in app.env.metadata.get(name, {})
             for passage in found
         ]
-        (static / "passages.js").write_text(f"window.PASSAGES = {json.dumps(entries, ensure_ascii=False, separators=(',', ':'))};\n")
+        root = Path(app.srcdir)
+        named = {
+            app.builder.get_target_uri(page.relative_to(root).with_suffix("").as_posix()): front_of(read(page)).techniques
+            for page in pages(root)
+        }
+        scripts = [
+            f"window.{name} = {json.dumps(value, ensure_ascii=False, separators=(',', ':'))};\n"
+            for name, value in (("PASSAGES", entries), ("TECHNIQUES", named))
+        ]
+        (static / "passages.js").write_text("".join(scripts))
         shutil.copy(ASSETS / "search.js", static / "search.js")
 
 

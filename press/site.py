@@ -13,7 +13,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
-from press import ROOT, diagrams, finding, folding, heads, landing, pages, pictures, sheets, status, terms, weight
+from press import ROOT, diagrams, finding, folding, heads, landing, pages, pictures, practice, sheets, status, terms, weight
 from press.cache import executed, open_cache
 from press.depends import fingerprint
 from press.execute import execute_stale
@@ -176,5 +176,6 @@ def setup(app: Sphinx) -> dict:
     landing.setup(app)
     status.setup(app)
     finding.setup(app)
+    practice.setup(app)
     heads.setup(app)
     return dict(version="2", parallel_read_safe=False, parallel_write_safe=True)

@@ -2,6 +2,7 @@
 // Words match from their beginning ("calibrat" finds calibration, "rag" does not find average), plurals match singulars.
 (() => {
   const PASSAGES = window.PASSAGES || [];
+  const TECHNIQUES = window.TECHNIQUES || {}; // of each chapter, by its address: what its front names
   const fold = (text) => text.toLowerCase().normalize("NFKD").replace(/[\u0300-\u036f]/g, "").replace(/[-\u2010-\u2015\u2212]/g, " ");
   const stem = (word) => (word.length > 3 ? word.replace(/(?:ies|es|s)$/, "") : word);
   const terms = (query) => fold(query).split(/[^\p{L}\p{N}@]+/u).filter(Boolean);
@@ -30,7 +31,12 @@
       scored.push({ url, page, anchor, title, text, score, whole: found === sought.length });
     }
     const whole = scored.filter((entry) => entry.whole);
-    return (whole.length ? whole : scored).sort((a, b) => b.score - a.score).slice(0, 30);
+    const ranked = (whole.length ? whole : scored).sort((a, b) => b.score - a.score);
+    // Chapters whose front names what is sought come first, each with its best passage.
+    const asked = sought.join(" ");
+    const teaches = (url) => (TECHNIQUES[url] || []).some((technique) => terms(technique).join(" ") === asked);
+    const taught = ranked.filter((entry, i) => teaches(entry.url) && ranked.findIndex((other) => other.url === entry.url) === i);
+    return [...taught, ...ranked.filter((entry) => !taught.includes(entry))].slice(0, 30);
   }
 
   // Some words around the first place where what is sought stands.

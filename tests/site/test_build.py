@@ -155,7 +155,9 @@ def test_the_landing_page_shows_the_start_and_the_surprise_of_the_chapter(built)
 
 def test_the_search_knows_the_passages_but_not_the_code_nor_the_status(built):
     text = (built / "_build" / "html" / "_static" / "passages.js").read_text()
-    entries = json.loads(text.removeprefix("window.PASSAGES = ").rstrip(";\n"))
+    scripts = dict(line.removeprefix("window.").rstrip(";").split(" = ", 1) for line in text.splitlines())
+    entries, techniques = json.loads(scripts["PASSAGES"]), json.loads(scripts["TECHNIQUES"])
+    assert techniques["chapters/tiny.html"] == ["counting apples", "log of nothing", "a rising line"]
     titles = {(url, anchor): title for url, _, anchor, title, _ in entries}
     assert titles["chapters/tiny.html", "data"] == "3. Data"
     assert not [url for url, *_ in entries if "status" in url]

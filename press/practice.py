@@ -1,0 +1,331 @@
+"""Practice: the mock interview and the question bank, made from the executed chapters when the site is built. Nothing is typed twice.
+
+An interview has a chapter's prompt, what its interviewer knows (the dialogue and the table of section 1), requirements that change
+(where a decision's flip lies, and what the chapter measured beyond it), follow-ups and the rubric. The bank has the follow-ups and
+exercises of chapters, and the predictions and questions of chapters and labs. Each leads to the heading under which it is settled.
+
+In a chapter, a follow-up is a paragraph of section 11 that begins with its question in bold; after it may stand, in italics and
+brackets, the level that asks it and the step that it belongs to: `**"Why not Redis?"** *(senior, serve)* Because ...`.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from docutils import nodes
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
+from sphinx.util.docutils import SphinxDirective
+
+from press import ROOT
+from press.evidence import executed_pages, is_lab, title_of
+from press.front import front_of, plain, tables
+from press.notebooks import markdown, read
+from press.records import of_cell
+from press.sheets import RUBRIC, box, section
+
+ASSETS = ROOT / "press" / "assets"
+LEVELS = ("mid", "senior", "staff")
+STEPS = ("clarify", "frame", "data", "model", "evaluate", "serve", "monitor")
+SCRIPTS = ("practice.js", "interview.js", "bank.js")  # the data, written at the end of a build; and what shows them
+NO_SCRIPT = "<noscript><p>This page runs in your browser, and needs JavaScript. All that it asks stands in the chapters.</p></noscript>"
+
+
+class FollowUp(NamedTuple):
+    """A question of section 11, with its answer in Markdown; level and step are empty where the chapter does not say."""
+
+    question: str
+    answer: str
+    level: str
+    step: str
+
+
+def _formula(text: str, options: dict) -> str:
+    left, right = ("\\[", "\\]") if options["display_mode"] else ("\\(", "\\)")
+    return f'<span class="math">{left}{html.escape(text)}{right}</span>'
+
+
+def to_html(text: str) -> str:
+    """Markdown as HTML, formulas as MathJax reads them; without links, which are written for another folder."""
+    markdown_it = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, renderer=_formula)
+    return re.sub(r"</?a\b[^>]*>", "", markdown_it.render(text)).strip()
+
+
+def dialogue(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """(what the candidate asks, what the interviewer answers) of section 1."""
+    quoted = "\n".join(line.lstrip("> ") for line in section(notebook, "Clarify").splitlines() if line.startswith(">"))
+    turns = re.findall(r"\*\*(You|Interviewer):\*\*\s*(.+?)(?=\n\s*\*\*(?:You|Interviewer):\*\*|\Z)", quoted, re.S)
+    spoken = [(who, plain(text)) for who, text in turns]
+    return [(a, b) for (who, a), (other, b) in zip(spoken, spoken[1:], strict=False) if (who, other) == ("You", "Interviewer")]
+
+
+def requirements(notebook: NotebookNode) -> list[str]:
+    """What the table of section 1 pins down, a line each."""
+    found = next(iter(tables(section(notebook, "Clarify"))), None)
+    if found is None:
+        return []
+    header, rows = found
+    if header[0] == "requirement":
+        return [f"{plain(row[0])}: {plain(row[1])}" for row in rows]
+    return [plain(cell) for row in rows for cell in row if cell]
+
+
+def follow_ups(notebook: NotebookNode) -> list[FollowUp]:
+    """The questions of section 11."""
+    parts = re.split(r"^(?=\*\*)", section(notebook, "Follow-ups"), flags=re.M)
+    pattern = rf'\*\*["“]?(.+?)["”]?\*\*[ \t]*(?:\*\(({"|".join(LEVELS)})(?:, ({"|".join(STEPS)}))?\)\*)?\s*(.*)'
+    matches = [re.match(pattern, part.strip(), re.S) for part in parts]
+    return [FollowUp(plain(m[1]), m[4].strip(), m[2] or "", m[3] or "") for m in matches if m and m[4].strip()]
+
+
+def exercises(notebook: NotebookNode) -> Iterator[tuple[str, str, str]]:
+    """(label, question, solution) of each exercise, in Markdown."""
+    text = markdown(notebook)
+    solved = dict(re.findall(r"^:::+\{solution\} (\S+)\n(?::.*\n)*(.*?)^:::+\s*$", text, re.M | re.S))
+    for label, question in re.findall(r"^:::+\{exercise\}[^\n]*\n:label: (\S+)\n(.*?)^:::+\s*$", text, re.M | re.S):
+        yield label, question.strip(), solved.get(label, "").strip()
+
+
+def signals(notebook: NotebookNode) -> list[tuple[str, str, str]]:
+    """(level, step or empty, signal) of the rubric in section 10."""
+    found = next(iter(tables(section(notebook, RUBRIC))), None)
+    if found is None:
+        return []
+    header, rows = found
+    if set(LEVELS) <= set(header):
+        at = {level: header.index(level) for level in LEVELS}
+        return [(level, plain(row[0]), plain(row[at[level]])) for level in LEVELS for row in rows if row[at[level]]]
+    of_level = {plain(row[0]).lower(): plain(row[1]) for row in rows}
+    return [(level, "", part.strip()) for level in LEVELS for part in of_level.get(level, "").split(";") if part.strip()]
+
+
+def failures(notebook: NotebookNode) -> str:
+    """The usual failures, as section 10 names them."""
+    found = re.search(r"(?:\*\*)?The usual failures[.:]?(?:\*\*)?[.:]?\s*(.+)", section(notebook, RUBRIC))
+    return plain(found[1]) if found else ""
+
+
+def minutes_of_steps(root: Path) -> list[tuple[str, int]]:
+    """The clock of the interview, as the framework chapter has it: (step, minutes). Raises SphinxError where that has none."""
+    page = root / "chapters" / "framework.ipynb"
+    found: dict[str, int] = {}
+    for cell in read(page).cells if page.exists() else []:
+        if cell.cell_type == "code" and "minutes = {" in cell.source:
+            for node in ast.parse(cell.source).body:
+                target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+                if getattr(target, "id", "") == "minutes" and isinstance(node.value, ast.Dict):
+                    found |= ast.literal_eval(node.value)
+    if not found:
+        raise SphinxError("chapters/framework.ipynb: expected a cell with the clock, `minutes = {'1 Clarify': 6, ...}`, found none")
+    return list(found.items())
+
+
+class Places:
+    """Where the headings of a page are, by title, as Sphinx has read it."""
+
+    def __init__(self, passages: list[tuple[str, str, str]], url: str) -> None:
+        self.url = url
+        self.anchors = {title: anchor for anchor, title, _ in reversed(passages)}
+
+    def of(self, title: str) -> str:
+        anchor = next((a for t, a in self.anchors.items() if t == title or re.sub(r"^\d+\. ", "", t) == title), "")
+        return f"{self.url}#{anchor}" if anchor else self.url
+
+
+def with_heading(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
+    """(the heading above it, cell) for each cell; a cell that opens a section stands under its last heading."""
+    heading = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for line in re.findall(r"^#{2,3} (.+)$", cell.source, re.M):
+                heading = plain(line)
+        yield heading, cell
+
+
+def step_of(heading: str, now: str) -> str:
+    """The step of the interview that a numbered heading belongs to."""
+    number = re.match(r"(\d+)\. ", heading)
+    return (STEPS[int(number[1]) - 1] if int(number[1]) <= len(STEPS) else "") if number else now
+
+
+def beyond(sweep: list[dict], point: dict, unit: str) -> str:
+    """The first value of a sweep beyond the point where a decision flips; empty where there is none that chooses so."""
+    from mlsd.tables import number  # here: it brings pandas, which the commands that read this file do not need
+
+    steps = [s for s in sweep if s["value"] > point["at"]] if point["above"] else [s for s in sweep[::-1] if s["value"] < point["at"]]
+    there = (s["value"] for s in steps if s["chosen"] == point["then"])
+    value = next(there, None)
+    return "" if value is None else number(value, unit)
+
+
+def changes(notebook: NotebookNode, places: Places) -> list[dict]:
+    """Requirements that may change: of each decision what would flip it, a value beyond, and the option that the run chose there."""
+    from mlsd.tables import number  # here, as above
+
+    found = []
+    for heading, cell in with_heading(notebook):
+        for card in of_cell(cell):
+            flip = card.get("flip") if card["kind"] == "decision" else None
+            for point in flip["points"] if flip else []:
+                at = number(point["at"], flip["unit"])
+                found.append(
+                    dict(
+                        what=flip["what"],
+                        now=number(flip["now"], flip["unit"]),
+                        new=beyond(card.get("sweep") or [], point, flip["unit"]) or f"{'more' if point['above'] else 'less'} than {at}",
+                        at=at,
+                        question=card["question"],
+                        before=card["chosen"],
+                        after=point["then"] or "none of the options, as none meets the requirements",
+                        rule=card["rule"],
+                        open=card.get("open", ""),
+                        url=places.of(heading),
+                    )
+                )
+    return found
+
+
+def predictions(notebook: NotebookNode) -> Iterator[tuple[str, str, dict | None]]:
+    """(heading, what is to be predicted, the claim that settles it or None) of each Predict box, before any later box."""
+    asked: tuple[str, str] | None = None
+    for heading, cell in with_heading(notebook):
+        for claim in [r for r in of_cell(cell) if r["kind"] == "claim"][:1]:
+            if asked:
+                yield *asked, claim
+                asked = None
+        if cell.cell_type == "markdown":
+            for _, text in re.findall(r"^(:::+)\{admonition\}[^\n]*\n:class: predict\b[^\n]*\n(.*?)^\1\s*$", cell.source, re.M | re.S):
+                if asked:
+                    yield *asked, None
+                before = cell.source[: cell.source.index(text)]
+                headings = re.findall(r"^#{2,3} (.+)$", before, re.M)
+                asked = (plain(headings[-1]) if headings else heading, text.strip())
+    if asked:
+        yield *asked, None
+
+
+# ---------- what the browser gets ----------
+
+
+def case(name: str, notebook: NotebookNode, places: Places) -> dict:
+    """Everything of one interview. Raises SphinxError where a chapter lacks what an interview needs."""
+    front, talk = front_of(notebook), dialogue(notebook)
+    lacking = {
+        "a dialogue in section 1": talk,
+        "a rubric in section 10": signals(notebook),
+        "follow-ups in section 11": follow_ups(notebook),
+    }
+    for what, found in lacking.items():
+        if not found:
+            raise SphinxError(f"chapters/{name}.ipynb: expected {what} for the mock interview, found none")
+    return dict(
+        name=name,
+        title=front.title,
+        level=front.level,
+        prompt=to_html(box(notebook, "prompt")),
+        talk=talk,
+        pinned=requirements(notebook),
+        changes=changes(notebook, places),
+        followups=[
+            dict(question=f.question, answer=to_html(f.answer), level=f.level, step=f.step, url=places.of("Follow-ups"))
+            for f in follow_ups(notebook)
+        ],
+        signals=[dict(level=level, step=step, text=text) for level, step, text in signals(notebook)],
+        failures=failures(notebook),
+        url=places.url,
+        steps={step: places.of(step.capitalize()) for step in STEPS},
+        rubric=places.of(RUBRIC),
+        sheet=f"../sheets/{name}.html",
+    )
+
+
+def questions(name: str, notebook: NotebookNode, places: Places, page_url: str) -> Iterator[dict]:
+    """The entries of the bank that a page gives, in its order: question and answer as HTML, where it is settled."""
+    from mlsd.estimates import Estimate  # here: they bring pandas
+    from mlsd.tables import number
+
+    topic = dict(topic=name.removeprefix("labs/"), title=title_of(notebook))
+    step = ""
+    for heading, text, claim in predictions(notebook):
+        step = step_of(heading, step)
+        answer = "Run it, or read on from there."
+        if claim:
+            value = number(Estimate(claim["value"], claim["low"], claim["high"]), claim.get("unit") or "")
+            answer = f"{html.escape(claim['sentence'].rstrip('.'))}: <strong>{html.escape(value)}</strong>."
+        yield topic | dict(kind="predict", level="", step=step, question=to_html(text), answer=answer, url=places.of(heading))
+    if is_lab(name):
+        question = box(notebook, "core-question")
+        yield topic | dict(kind="lab", level="", step="", question=to_html(question), answer="A lab of twenty minutes.", url=places.url)
+    for f in follow_ups(notebook):
+        shown = dict(question=f"<p>{html.escape(f.question)}</p>", answer=to_html(f.answer), url=places.of("Follow-ups"))
+        yield topic | dict(kind="follow-up", level=f.level, step=f.step) | shown
+    for label, question, solution in exercises(notebook):
+        shown = dict(question=to_html(question), answer=to_html(solution), url=f"{page_url}#{label}")
+        yield topic | dict(kind="exercise", level="", step="") | shown
+
+
+def collected(app: Sphinx) -> dict:
+    """The data of both pages."""
+    root, cases, bank = Path(app.srcdir), [], []
+    for name, notebook in executed_pages(root).items():
+        docname = f"chapters/{name}"
+        if docname not in app.env.all_docs:
+            continue
+        url = f"../{app.builder.get_target_uri(docname)}"
+        places = Places(app.env.press_passages.get(docname, []), url)
+        if is_lab(name):  # what a chapter's labs decide may change in its interview
+            cases[-1]["changes"] += changes(notebook, places)
+        else:
+            cases.append(case(name, notebook, places))
+        bank += questions(name, notebook, places, url)
+    return dict(cases=cases, bank=bank, minutes=minutes_of_steps(root), steps=STEPS, levels=LEVELS)
+
+
+def write(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html" and app.env.press_practice:
+        static = Path(app.outdir, "_static")
+        data = json.dumps(collected(app), ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+        (static / "practice.js").write_text(f"window.PRACTICE = {data};\n")
+        for script in SCRIPTS[1:]:
+            shutil.copy(ASSETS / script, static / script)
+
+
+class Room(SphinxDirective):
+    """The place in a page that a script of the practice fills: `interview` or `bank`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        what = self.arguments[0]
+        if f"{what}.js" not in SCRIPTS:
+            raise self.error(f"practice: expected interview or bank, found {what!r}")
+        self.env.press_practice.add(self.env.docname)
+        self.env.get_domain("math").data["has_equations"][self.env.docname] = True  # of the answers, which no document holds
+        scripts = f'<script defer src="../_static/practice.js"></script><script defer src="../_static/{what}.js"></script>'
+        return [nodes.raw("", f'<div id="{what}" class="math-inside practice">{NO_SCRIPT}</div>{scripts}', format="html")]
+
+
+def forget(app: Sphinx, env, name: str) -> None:
+    env.press_practice.discard(name)
+
+
+def start(app: Sphinx) -> None:
+    if not hasattr(app.env, "press_practice"):
+        app.env.press_practice = set()
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("practice", Room)
+    app.connect("builder-inited", start)
+    app.connect("env-purge-doc", forget)
+    app.connect("build-finished", write)

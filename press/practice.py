@@ -52,7 +52,7 @@ class FollowUp(NamedTuple):
 
 def _formula(text: str, options: dict) -> str:
     left, right = ("\\[", "\\]") if options["display_mode"] else ("\\(", "\\)")
-    return f'<span class="math">{left}{html.escape(text)}{right}</span>'
+    return left + html.escape(text) + right
 
 
 def to_html(text: str) -> str:
@@ -91,8 +91,8 @@ def follow_ups(notebook: NotebookNode) -> list[FollowUp]:
 def exercises(notebook: NotebookNode) -> Iterator[tuple[str, str, str]]:
     """(label, question, solution) of each exercise, in Markdown."""
     text = markdown(notebook)
-    solved = dict(re.findall(r"^:::+\{solution\} (\S+)\n(?::.*\n)*(.*?)^:::+\s*$", text, re.M | re.S))
-    for label, question in re.findall(r"^:::+\{exercise\}[^\n]*\n:label: (\S+)\n(.*?)^:::+\s*$", text, re.M | re.S):
+    solved = dict(re.findall(r"^:::+\{solution\} (\S+)\n(?::[^\n]*\n)*(.*?)^:::+\s*$", text, re.M | re.S))
+    for label, question in re.findall(r"^:::+\{exercise\}[^\n]*\n:label: (\S+)\n(?::[^\n]*\n)*(.*?)^:::+\s*$", text, re.M | re.S):
         yield label, question.strip(), solved.get(label, "").strip()
 
 

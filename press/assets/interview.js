@@ -22,7 +22,7 @@
     if (action) made.addEventListener("click", action);
     return made;
   };
-  const formulas = (element) => window.MathJax?.typesetPromise?.([element]);
+  const formulas = (element) => window.MathJax?.startup?.promise?.then(() => MathJax.typesetPromise([element]));
 
   // ---------- state ----------
 

@@ -310,13 +310,17 @@ class Room(SphinxDirective):
         if f"{what}.js" not in SCRIPTS:
             raise self.error(f"practice: expected interview or bank, found {what!r}")
         self.env.press_practice.add(self.env.docname)
-        self.env.get_domain("math").data["has_equations"][self.env.docname] = True  # of the answers, which no document holds
         scripts = f'<script defer src="../_static/practice.js"></script><script defer src="../_static/{what}.js"></script>'
         return [nodes.raw("", f'<div id="{what}" class="math-inside practice">{NO_SCRIPT}</div>{scripts}', format="html")]
 
 
 def forget(app: Sphinx, env, name: str) -> None:
     env.press_practice.discard(name)
+
+
+def with_formulas(app: Sphinx, env) -> None:
+    """The answers have formulas, which no document holds: these pages load MathJax."""
+    env.get_domain("math").data["has_equations"].update(dict.fromkeys(env.press_practice, True))
 
 
 def start(app: Sphinx) -> None:
@@ -328,4 +332,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("practice", Room)
     app.connect("builder-inited", start)
     app.connect("env-purge-doc", forget)
+    app.connect("env-updated", with_formulas)
     app.connect("build-finished", write)

@@ -146,7 +146,8 @@ def cells(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _written(text: str) -> str:
-    """Markdown less what a command of ours has put into it: how to run it, the looks of boxes."""
+    """Markdown less what is no reading: how to run it and the looks of boxes, which a command writes, and the levels of follow-ups."""
+    text = re.sub(r" \*\((?:mid|senior|staff), \w+\)\*", "", text)
     return re.sub(rf"^(?::class:|{re.escape(HOW_TO_RUN)}).*$", "", text, flags=re.M)
 
 

@@ -52,7 +52,7 @@ class FollowUp(NamedTuple):
 
 def _formula(text: str, options: dict) -> str:
     left, right = ("\\[", "\\]") if options["display_mode"] else ("\\(", "\\)")
-    return f'<span class="math">{left}{html.escape(text)}{right}</span>'
+    return left + html.escape(text) + right
 
 
 def to_html(text: str) -> str:
@@ -91,8 +91,8 @@ def follow_ups(notebook: NotebookNode) -> list[FollowUp]:
 def exercises(notebook: NotebookNode) -> Iterator[tuple[str, str, str]]:
     """(label, question, solution) of each exercise, in Markdown."""
     text = markdown(notebook)
-    solved = dict(re.findall(r"^:::+\{solution\} (\S+)\n(?::.*\n)*(.*?)^:::+\s*$", text, re.M | re.S))
-    for label, question in re.findall(r"^:::+\{exercise\}[^\n]*\n:label: (\S+)\n(.*?)^:::+\s*$", text, re.M | re.S):
+    solved = dict(re.findall(r"^:::+\{solution\} (\S+)\n(?::[^\n]*\n)*(.*?)^:::+\s*$", text, re.M | re.S))
+    for label, question in re.findall(r"^:::+\{exercise\}[^\n]*\n:label: (\S+)\n(?::[^\n]*\n)*(.*?)^:::+\s*$", text, re.M | re.S):
         yield label, question.strip(), solved.get(label, "").strip()
 
 
@@ -310,13 +310,17 @@ class Room(SphinxDirective):
         if f"{what}.js" not in SCRIPTS:
             raise self.error(f"practice: expected interview or bank, found {what!r}")
         self.env.press_practice.add(self.env.docname)
-        self.env.get_domain("math").data["has_equations"][self.env.docname] = True  # of the answers, which no document holds
         scripts = f'<script defer src="../_static/practice.js"></script><script defer src="../_static/{what}.js"></script>'
         return [nodes.raw("", f'<div id="{what}" class="math-inside practice">{NO_SCRIPT}</div>{scripts}', format="html")]
 
 
 def forget(app: Sphinx, env, name: str) -> None:
     env.press_practice.discard(name)
+
+
+def with_formulas(app: Sphinx, env) -> None:
+    """The answers have formulas, which no document holds: these pages load MathJax."""
+    env.get_domain("math").data["has_equations"].update(dict.fromkeys(env.press_practice, True))
 
 
 def start(app: Sphinx) -> None:
@@ -328,4 +332,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("practice", Room)
     app.connect("builder-inited", start)
     app.connect("env-purge-doc", forget)
+    app.connect("env-updated", with_formulas)
     app.connect("build-finished", write)

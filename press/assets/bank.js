@@ -63,7 +63,7 @@
       const item = make("li", {}, make("p", { className: "facts", textContent: facts }), make("div", { innerHTML: entry.question }), make("details", {}, make("summary", { textContent: "The answer" }), make("div", { innerHTML: entry.answer }), settled));
       list.append(item);
     }
-    window.MathJax?.typesetPromise?.([list]);
+    window.MathJax?.startup?.promise?.then(() => MathJax.typesetPromise([list]));
     more.hidden = !waiting.length;
   };
   const show = (chosen) => {

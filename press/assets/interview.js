@@ -22,7 +22,7 @@
     if (action) made.addEventListener("click", action);
     return made;
   };
-  const formulas = (element) => window.MathJax?.typesetPromise?.([element]);
+  const formulas = (element) => window.MathJax?.startup?.promise?.then(() => MathJax.typesetPromise([element]));
 
   // ---------- state ----------
 
@@ -91,9 +91,9 @@
 
   // ---------- what the interviewer knows ----------
 
-  const STOP = new Set("a an and are as at be but by can could do does for from has have how i if in is it its may me must my not of on or our out so than that the their them then there these they this to us we what when where which who why will with would you your many much people person user users member members reader readers".split(" "));
-  const KINDS = ["latency fast quick slow ms millisecond respond response speed", "scale traffic request volume visit size large qps second million billion", "success goal objective metric measure value matter optimi optimis optimiz purpose", "fresh stale old age often update new change recent", "label delay late truth outcome feedback wait", "privacy data keep retention delete store kept", "cost money budget price worth cent dollar expensive", "guardrail worse harm risk mistake error wrong", "down fail failure fallback outage broken"].map((words) => words.split(" "));
-  const stem = (word) => (word.length > 3 ? word.replace(/(?:ies|es|s|ed|ing)$/, "") : word);
+  const STOP = new Set("a about an and are as at be but by can could do does for from has have how i if in is it its long may me must my not of on or our out so than that the their them then there these they this to us we what when where which who why will with would you your many much people person user users member members reader readers second".split(" "));
+  const KINDS = ["latency fast quick slow ms millisecond respond response speed", "scale traffic request volume visit size large qps million billion", "success goal objective metric measure value matter optimi optimis optimiz purpose", "fresh stale old age often update new change recent", "label delay late truth outcome feedback wait", "privacy data keep retention delete store kept", "cost money budget price worth cent dollar expensive", "guardrail worse harm risk mistake error wrong", "down fail failure fallback outage broken"].map((words) => words.split(" "));
+  const stem = (word) => (word.length > 3 ? word.replace(/(?:ies|es|s|ed|ing|e)$/, "") : word);
   const tokens = (text) => {
     const found = text.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter((word) => word && !STOP.has(word)).map(stem);
     return new Set(found.flatMap((word) => [word, ...KINDS.flatMap((kind, i) => (kind.map(stem).includes(word) ? [`kind ${i}`] : []))]));
@@ -107,10 +107,9 @@
   };
   const answer = (query) => {
     const { talk, pinned } = current();
-    const i = closest(query, talk.map(([question, said]) => `${question} ${question} ${said}`));
-    if (i >= 0) return { said: talk[i][1], talk: i };
-    const j = closest(query, pinned);
-    return j >= 0 ? { said: pinned[j] } : { said: DONT_KNOW };
+    const i = closest(query, [...talk.map(([question, said]) => `${question} ${question} ${said}`), ...pinned]);
+    if (i < 0) return { said: DONT_KNOW };
+    return i < talk.length ? { said: talk[i][1], talk: i } : { said: pinned[i - talk.length] };
   };
 
   // ---------- phases ----------
@@ -163,7 +162,7 @@
       return item;
     });
     const question = make("input", { type: "text", id: "ask", autocomplete: "off" });
-    const heard = make("ol", { className: "heard", aria: { role: "log", label: "What was asked" } });
+    const heard = make("ol", { className: "heard" });
     const hear = ({ q, said }) => heard.append(make("li", {}, make("strong", { textContent: `${q} ` }), said));
     state.asked.forEach(hear);
     const ask = make("form", { className: "ask" }, make("label", { htmlFor: "ask", textContent: "Ask the interviewer " }), question, button("Ask", null, "submit"));
@@ -207,12 +206,15 @@
       sooner.remove();
       save();
     });
-    const ups = one.followups.map((up, i) => ({ ...up, i })).filter((up) => !up.level || PRACTICE.levels.indexOf(up.level) <= PRACTICE.levels.indexOf(state.level));
+    // Those of the level first; when they run out, the others.
+    const above = (up) => Math.max(0, PRACTICE.levels.indexOf(up.level) - PRACTICE.levels.indexOf(state.level));
+    const ups = one.followups.map((up, i) => ({ ...up, i }));
     const more = make("ol", { className: "followups" });
     const next = button("Next follow-up", () => {
       const left = ups.filter((up) => !(up.i in state.opened));
       if (!left.length) return;
-      state.opened[left[Math.floor(Math.random() * left.length)].i] = true;
+      const nearest = left.filter((up) => above(up) === Math.min(...left.map(above)));
+      state.opened[nearest[Math.floor(Math.random() * nearest.length)].i] = true;
       showUps();
       save();
     });
@@ -258,7 +260,7 @@
       make("h3", { textContent: "Ask" }),
       make("p", { textContent: "The interviewer answers what is asked, and nothing else." }),
       ask,
-      heard,
+      make("div", { aria: { role: "log", label: "What was asked" } }, heard),
       changed,
       ...(change ? [make("p", { className: "buttons" }, sooner)] : []),
       make("h3", { textContent: "Your notes, by step" }),

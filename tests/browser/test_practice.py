@@ -1,0 +1,173 @@
+"""A mock interview is played and the question bank is used, in a real browser."""
+
+import json
+
+import pytest
+from views import PHONE, WIDE, accessibility, opened, overflow, silence, third_parties
+
+SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE}
+CASE = "event_recommendation"
+
+
+def begin(view, site):
+    view.page.goto(f"{site}/pages/mock_interview.html")
+    view.page.get_by_label("Case").select_option(CASE)
+    view.page.get_by_role("button", name="Begin", exact=True).click()
+
+
+def kept(view):
+    return json.loads(view.page.evaluate("localStorage.getItem('mlsd:interview')"))
+
+
+def clean(view):
+    view.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # the theme's button to the top fades, and is no part of this page
+    view.page.wait_for_timeout(500)
+    return [*silence(view), *third_parties(view), *overflow(view), *accessibility(view)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_whole_interview_by_keyboard_with_a_reload_in_the_middle(browser, site, size, scheme, tmp_path):
+    with opened(browser, f"{site}/pages/mock_interview.html", scheme, SIZES[size]) as view:
+        page, press = view.page, view.page.keyboard.press
+        assert clean(view) == []
+        page.get_by_label("Case").focus()
+        page.get_by_label("Case").select_option(CASE)
+        for _ in range(2):
+            press("Tab")
+        press("Enter")  # Begin: the title of the case has the focus
+        assert page.evaluate("document.activeElement.textContent") == "Event recommendation"
+        page.get_by_label("Ask the interviewer").focus()
+        for question in ("What counts as success?", "Who is the president?"):
+            page.keyboard.type(question)
+            press("Enter")
+        heard = page.locator(".heard li").all_inner_texts()
+        assert "The door" in heard[0] and "I don't know" in heard[1]
+        page.get_by_label("Clarify, 6 min").focus()
+        page.keyboard.type("attendance, not RSVPs")
+        page.get_by_role("button", name="Change a requirement now").focus()
+        press("Enter")
+        page.get_by_label("Your reaction").focus()
+        page.keyboard.type("measure again")
+        assert page.get_by_text("Measured here").is_hidden()
+        page.get_by_role("button", name="What did the book measure?").focus()
+        press("Enter")
+        assert page.get_by_text("Measured here").is_visible()
+        page.get_by_role("button", name="Next follow-up").focus()
+        press("Enter")
+        assert clean(view) == []
+        before = kept(view)
+        page.reload(wait_until="networkidle")
+        assert page.get_by_label("Clarify, 6 min").input_value() == "attendance, not RSVPs"
+        assert page.get_by_label("Your reaction").input_value() == "measure again"
+        assert page.locator(".followups li").count() == 1
+        assert kept(view) | {"running": True, "elapsed": before["elapsed"]} == before
+        page.get_by_role("button", name="Close and grade").focus()
+        press("Enter")
+        ticks = page.locator("fieldset input")
+        for i in range(ticks.count()):
+            ticks.nth(i).focus()
+            press("Space")
+        assert "By these signals: staff" in page.locator(".verdict").inner_text()
+        assert page.get_by_text("never asked").count()
+        assert clean(view) == []
+        with page.expect_download() as report:
+            page.get_by_role("button", name="Save the report").click()
+        text = report.value.path().read_text()
+        assert "attendance, not RSVPs" in text and "measure again" in text and "Who is the president?" in text
+
+
+def test_an_interview_goes_out_as_a_file_and_comes_back(browser, site, tmp_path):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        view.page.get_by_label("Data, 8 min").fill("as of the impression")
+        with view.page.expect_download() as saved:
+            view.page.get_by_role("button", name="Save as a file").click()
+        file = tmp_path / "interview.json"
+        saved.value.save_as(file)
+        view.page.get_by_role("button", name="Leave").click()
+        view.page.get_by_role("button", name="Really?").click()
+        view.page.locator("input[type=file]").set_input_files(file)
+        view.page.get_by_label("Data, 8 min").wait_for()
+        assert view.page.get_by_label("Data, 8 min").input_value() == "as of the impression"
+        again = json.loads(file.read_text())
+        assert {k: v for k, v in kept(view).items() if k not in ("elapsed", "running")} == {
+            k: v for k, v in again.items() if k not in ("elapsed", "running")
+        }
+
+
+BROKEN = {
+    "not json": "{",
+    "old": '{"version": 0}',
+    "other book": '{"version": 1, "phase": "talk", "case": "cars", "elapsed": 1, "asked": []}',
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_state_that_cannot_be_read_is_put_aside_and_said(browser, site, how, tmp_path):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        view.page.evaluate("text => localStorage.setItem('mlsd:interview', text)", BROKEN[how])
+        view.page.goto("about:blank")
+        view.page.goto(f"{site}/pages/question_bank.html")
+        view.page.evaluate("text => localStorage.setItem('mlsd:interview', text)", BROKEN[how])
+        view.page.goto(f"{site}/pages/mock_interview.html", wait_until="networkidle")
+        assert "could not be read" in view.page.locator(".practice-message").inner_text()
+        assert view.page.evaluate("localStorage.getItem('mlsd:interview:unread')") == BROKEN[how]
+        file = tmp_path / "bad.json"
+        file.write_text(BROKEN[how])
+        view.page.locator("input[type=file]").set_input_files(file)
+        view.page.get_by_text("Nothing was changed").wait_for()
+        assert list(silence(view)) == []
+
+
+def test_a_browser_that_keeps_nothing_says_so_and_goes_on(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        view.page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+        view.page.get_by_role("button", name="Begin", exact=True).click()
+        assert view.page.get_by_label("Ask the interviewer").is_visible()
+        assert "keeps nothing" in view.page.locator(".practice-message").inner_text()
+
+
+def test_a_clock_that_slept_waits_and_asks(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        view.page.evaluate("() => { const now = Date.now; Date.now = () => now() + 600_000; }")
+        view.page.get_by_text("The clock waited 10:0").wait_for()
+        assert kept(view)["elapsed"] < 60
+        view.page.get_by_role("button", name="Count that time").click()
+        assert view.page.locator(".time").inner_text().startswith("10:")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_bank_filters_draws_and_hides_its_answers(browser, site, size):
+    with opened(browser, f"{site}/pages/question_bank.html", size=SIZES[size]) as view:
+        page = view.page
+        page.locator(".questions > li").first.wait_for()
+        assert not page.locator(".questions details[open]").count()
+        everything = page.get_by_role("status").inner_text()
+        page.get_by_label("Topic").select_option(CASE)
+        page.get_by_label("Kind").select_option("exercise")
+        assert page.get_by_role("status").inner_text() != everything
+        assert {text.split(" · ")[1] for text in page.locator(".facts").all_inner_texts()} == {"Exercise"}
+        page.get_by_role("button", name="Draw one").click()
+        assert page.locator(".questions > li").count() == 1
+        page.keyboard.press("Enter")
+        link = page.get_by_role("link", name="Where it is settled")
+        assert link.is_visible() and CASE in link.get_attribute("href")
+        page.get_by_role("button", name="Show all that match").click()
+        page.get_by_label("Words").fill("zebra crossing")
+        assert page.get_by_role("status").inner_text().startswith("0 of")
+        page.get_by_label("Words").fill("")
+        assert clean(view) == []
+
+
+def test_both_work_from_the_folder_without_a_server(browser, site):
+    from views import SITE
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((SITE / "pages" / "mock_interview.html").as_uri())
+        page.get_by_role("button", name="Draw a case for me").click()
+        page.get_by_label("Ask the interviewer").wait_for()
+        page.goto((SITE / "pages" / "question_bank.html").as_uri())
+        page.locator(".questions > li").first.wait_for()

@@ -1,0 +1,156 @@
+"""The mock interview and the question bank say what the chapters say, and lead to where it stands. Needs `make book`."""
+
+import json
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_markdown_cell, new_notebook
+from sphinx.errors import SphinxError
+from tiny_chapter import tiny_chapter
+
+from press import ROOT, practice
+
+SITE = ROOT / "_build" / "html"
+SECTIONS = """## 1. Clarify
+
+> **You:** What is it for?
+>
+> **Interviewer:** For people
+> who return.
+>
+> **You:** How late are the *labels*?
+>
+> **Interviewer:** A week.
+
+| requirement | value |
+|---|---|
+| latency | 200 ms |
+
+## 10. How it is graded
+
+| level | does |
+|---|---|
+| mid | asks why; splits in time |
+| staff | says what would flip it |
+
+The usual failures: no baseline.
+
+## 11. Follow-ups
+
+**"Why not a bigger model?"** *(senior, model)* It gained $x^2$ nothing,
+in [a lab](labs/x.ipynb).
+
+**Is it fair?** Say who bears which error.
+
+**Not a question of its own**
+
+## 12. Exercises
+
+:::{exercise}
+:label: x-one
+What is it?
+:::
+
+:::{solution} x-one
+:class: dropdown
+A product.
+:::
+"""
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return new_notebook(cells=[new_markdown_cell("# X\n\n" + SECTIONS)])
+
+
+def test_the_interviewer_knows_the_dialogue_and_the_table(notebook):
+    assert practice.dialogue(notebook) == [("What is it for?", "For people who return."), ("How late are the labels?", "A week.")]
+    assert practice.requirements(notebook) == ["latency: 200 ms"]
+
+
+def test_follow_ups_have_a_question_an_answer_a_level_and_a_step(notebook):
+    first, second = practice.follow_ups(notebook)
+    assert (first.question, first.level, first.step) == ("Why not a bigger model?", "senior", "model")
+    assert practice.to_html(first.answer) == '<p>It gained <span class="math inline">\\(x^2\\)</span> nothing,\nin a lab.</p>'
+    assert (second.question, second.level, second.step) == ("Is it fair?", "", "")
+
+
+def test_exercises_come_with_their_solutions_and_signals_one_by_one(notebook):
+    assert list(practice.exercises(notebook)) == [("x-one", "What is it?", "A product.")]
+    assert practice.signals(notebook) == [("mid", "", "asks why"), ("mid", "", "splits in time"), ("staff", "", "says what would flip it")]
+    assert practice.failures(notebook) == "no baseline."
+
+
+def test_a_rubric_by_step_gives_a_signal_a_cell():
+    table = "## 10. How it is graded\n\n| step | mid | senior | staff |\n|---|---|---|---|\n| data | splits | gap | asks who wrote it |\n"
+    found = practice.signals(new_notebook(cells=[new_markdown_cell(table)]))
+    assert found == [("mid", "data", "splits"), ("senior", "data", "gap"), ("staff", "data", "asks who wrote it")]
+
+
+def test_a_chapter_without_a_dialogue_stops_the_build():
+    with pytest.raises(SphinxError, match="chapters/tiny.ipynb: expected a dialogue in section 1 for the mock interview, found none"):
+        practice.case("tiny", tiny_chapter(), SimpleNamespace(url="", of=lambda title: ""))
+
+
+def test_a_book_without_a_clock_stops_the_build(tmp_path):
+    with pytest.raises(SphinxError, match="expected a cell with the clock"):
+        practice.minutes_of_steps(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def data():
+    text = (SITE / "_static" / "practice.js").read_text()
+    return json.loads(text.removeprefix("window.PRACTICE = ").rstrip(";\n"))
+
+
+def test_every_chapter_can_be_played(data):
+    chapters = {path.stem for path in (ROOT / "chapters").glob("*.ipynb")}
+    assert {case["name"] for case in data["cases"]} == chapters
+    for case in data["cases"]:
+        assert case["prompt"] and len(case["talk"]) >= 3 and len(case["pinned"]) >= 3, case["name"]
+        assert case["changes"] and len(case["followups"]) >= 8, case["name"]
+        assert {signal["level"] for signal in case["signals"]} == set(practice.LEVELS), case["name"]
+    assert sum(minutes for _, minutes in data["minutes"]) == 45
+
+
+def links(data):
+    for case in data["cases"]:
+        yield from [case["url"], case["rubric"], case["sheet"], *case["steps"].values()]
+        yield from (entry["url"] for entry in [*case["changes"], *case["followups"]])
+    yield from (entry["url"] for entry in data["bank"])
+
+
+def lost(urls):
+    """Links that lead to no page, or to no place in it."""
+    ids: dict[str, set] = {}
+    for url in sorted(set(urls)):
+        page, _, anchor = url.removeprefix("../").partition("#")
+        if not (SITE / page).exists():
+            yield url
+            continue
+        if page not in ids:
+            ids[page] = {element["id"] for element in BeautifulSoup((SITE / page).read_text(), "html.parser").select("[id]")}
+        if anchor and anchor not in ids[page]:
+            yield url
+
+
+def test_every_link_leads_to_a_place_that_exists(data):
+    assert list(lost(links(data))) == []
+    assert list(lost(["../chapters/framework.html#nowhere", "../chapters/none.html"])) == [
+        "../chapters/framework.html#nowhere",
+        "../chapters/none.html",
+    ]
+
+
+def test_the_bank_has_every_follow_up_exercise_and_prediction(data):
+    kinds = [entry["kind"] for entry in data["bank"]]
+    pages = sorted((ROOT / "chapters").rglob("*.ipynb"))
+    texts = [practice.markdown(nbformat.read(path, 4)) for path in pages]
+    assert kinds.count("exercise") == sum(text.count("{exercise}") for text in texts)
+    assert kinds.count("predict") == sum(text.count(":class: predict") for text in texts)
+    assert kinds.count("lab") == sum("labs" in path.parts for path in pages)
+    assert all(entry["question"] and entry["answer"] for entry in data["bank"])
+    raw = [e["question"][:80] for e in data["bank"] for part in (":::", "{math}", "```") if part in e["question"] + e["answer"]]
+    assert raw == []

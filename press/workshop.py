@@ -257,16 +257,16 @@ class RunSheet(Directive):
             passages = getattr(self.env, "press_passages", {}).get(f"chapters/{item.what}", [])
             places = Places(passages, self.url(item.what))
             named = ", ".join(f'<a href="{places.of(name)}">{name}</a>' for name in item.sections)
-            return f"**Slides**: {self.link(item.what)}{f', {named}' if named else ''}".replace("|", "\\|")
+            deck = f'<a href="../slides/{item.what}.html">{html.escape(title_of(self.known()[item.what]))}</a>'
+            return f"**Slides**: {deck}{f'; in the chapter: {named}' if named else ''}".replace("|", "\\|")
         if item.kind in ("break", "lunch"):
             return f"*{item.kind.capitalize()}*" + (f": {item.what}" if item.what else "")
         return item.what.replace("|", "\\|")
 
     def to_bring(self, items: list[Item]) -> str:
         names = dict.fromkeys(item.what for item in items if item.kind == "chapter")
-        slides = ", ".join(f'<a href="../slides/{name}.html">{html.escape(title_of(self.known()[name]))}</a>' for name in names)
         sheets = ", ".join(f'<a href="../sheets/{name}.html">{html.escape(title_of(self.known()[name]))}</a>' for name in names)
-        return f"Slides: {slides}. To hand out: {sheets}." if names else "No slides needed."
+        return f"To hand out: {sheets}." if names else "Nothing to hand out."
 
 
 class LabGuide(Directive):

@@ -23,7 +23,7 @@ def state(view):
 
 def walked(view):
     """What goes wrong on the way through all slides with the right arrow."""
-    n, step = view.page.locator(".slide").count(), 0
+    n = view.page.locator(".slide").count()
     for i in range(1, n + 1):
         now = state(view)
         if now["seen"] != [f"slide-{i}"]:
@@ -37,9 +37,8 @@ def walked(view):
             view.page.keyboard.press("ArrowRight")
             if state(view) | {"answer": True} != state(view) or state(view)["seen"] != now["seen"]:
                 yield f"slide {i}: its answer did not come with the next key"
-        step += 1
         view.page.keyboard.press("ArrowRight")
-    if step != n or not view.page.get_by_role("button", name="Next").is_disabled():
+    if not view.page.get_by_role("button", name="Next").is_disabled():
         yield "the end is not the end"
 
 

@@ -167,7 +167,7 @@ def deck(notebook: NotebookNode, places: Places, root: Path) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{title}: slides</title><meta name="robots" content="noindex"><link rel="icon" href="data:,">'
         f"<style>\n{(ASSETS / 'slides.css').read_text()}</style>{math}</head>\n"
-        f'<body><header><h1>{title}</h1><a href="../pages/workshop.html">Workshop</a></header>\n<main>\n{body}\n</main>\n'
+        f'<body><header><h1>{title}</h1><a href="../index.html">The book</a></header>\n<main>\n{body}\n</main>\n'
         f'<footer><nav aria-label="Slides"></nav></footer>\n<script>\n{(ASSETS / "slides.js").read_text()}</script></body></html>\n'
     )
 

@@ -174,6 +174,7 @@ def test_a_fault_of_slides_is_noticed(executed, tmp_path, before, after):
     text, n = re.subn(before, after, (SITE / "slides" / "framework.html").read_text(), count=1, flags=re.S)
     for folder in ("chapters", "pages"):
         (tmp_path / folder).symlink_to(SITE / folder)
+    (tmp_path / "index.html").symlink_to(SITE / "index.html")
     (tmp_path / "slides").mkdir()
     (tmp_path / "slides" / "framework.html").write_text(text)
     assert n and list(faults(tmp_path / "slides" / "framework.html", executed["framework"]))

@@ -1,0 +1,110 @@
+"""CenterFace, a pretrained face detector, run by onnxruntime: the verified file in, boxes and scores out.
+
+The network is anchor-free: a heat-map says at every fourth pixel how sure it is that a face is centred there, and two more maps
+give its size and the centre's place within the four pixels. Source: Xu, Yan, Yang (2019), "CenterFace: Joint Face Detection and
+Alignment Using Face as Point"; the decoding follows its section 3.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mlsd.files import verified
+
+STRIDE, DEEPEST = 4, 32  # pixels a cell of the maps; sides must be multiples of the deepest stride
+
+
+# A dimension of a tensor in an ONNX file (protobuf): a number, or a name. An empty name is a dimension of any size, of as many bytes.
+_FREE = b"\x0a\x02\x12\x00"
+_INPUT = re.compile(rb"\x0a\x02\x08\x0a(\x0a\x02\x08\x03)\x0a\x02\x08\x20\x0a\x02\x08\x20")  # 10, 3, 32, 32
+_OUTPUT = re.compile(rb"\x0a\x02\x08\x0a(\x0a\x02\x08[\x01\x02\x0a])\x0a\x02\x08\x08\x0a\x02\x08\x08")  # 10, 1 or 2 or 10, 8, 8
+
+
+class FrameError(ValueError):
+    """A picture that the detector cannot take; the message says what was expected and what was found."""
+
+
+class CenterFace:
+    """`detect` finds faces. One process, one thread: throughput comes from more processes."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """path: another file than the fetched one. Raises DatasetError if that is missing, FrameError for one that is no model."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # it warns of hundreds of names that are of no use to anybody
+        path = verified("external/centerface/centerface.onnx") if path is None else path
+        try:
+            model = _of_any_size(Path(path).read_bytes())
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises one class a fault, none of them public
+            raise FrameError(f"{path}: expected an ONNX model, found a file that onnxruntime refuses: {str(error)[:100]}") from error
+        shape = [*self._session.get_inputs()[0].shape]
+        if len(shape) != 4 or len(self._session.get_outputs()) < 3 or any(isinstance(side, int) for side in shape[2:]):
+            raise FrameError(f"{path}: expected CenterFace, found a model with input {shape}")
+        self._name = self._session.get_inputs()[0].name
+
+    def detect(self, image: np.ndarray, least: float = 0.2, scale: float = 1.0, overlap: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (n, 4) as left, top, width, height in pixels of `image`, and scores (n,), the surest first.
+
+        image: uint8, grey (h, w) or RGB (h, w, 3), each side from 32 to 4,096 pixels after scaling. least: scores below are left
+        out. scale: the picture is enlarged by it first, which is how small faces are found. overlap: of two boxes with a
+        larger intersection over union the less sure is dropped (1 keeps all). A picture without a face gives no rows.
+        Raises FrameError for another type, mode or size, or a threshold outside 0 to 1.
+        """
+        picture = checked(image)
+        if not 0 < least < 1 or not 0 <= overlap <= 1:
+            raise FrameError(f"expected 0 < least < 1 and 0 <= overlap <= 1, found {least} and {overlap}")
+        height, width = (int(round(side * scale)) for side in picture.shape[:2])
+        if not all(DEEPEST <= side <= 4096 for side in (height, width)):
+            raise FrameError(f"size: expected sides of 32 to 4,096 pixels, found {height} x {width} (scale {scale:g})")
+        if scale != 1:
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        padded = np.pad(picture, ((0, -height % DEEPEST), (0, -width % DEEPEST), (0, 0)))
+        blob = padded.transpose(2, 0, 1)[None].astype(np.float32)
+        heat, size, offset = (output[0] for output in self._session.run(None, {self._name: blob})[:3])
+        row, column = np.nonzero(heat[0] > least)
+        scores = heat[0][row, column]
+        h, w = np.exp(size[0][row, column]) * STRIDE, np.exp(size[1][row, column]) * STRIDE
+        y = (row + offset[0][row, column] + 0.5) * STRIDE
+        x = (column + offset[1][row, column] + 0.5) * STRIDE
+        boxes = np.stack([x - w / 2, y - h / 2, w, h], axis=1) / scale
+        kept = suppressed(boxes, scores, overlap)
+        return boxes[kept], scores[kept]
+
+
+def _of_any_size(model: bytes) -> bytes:
+    """The file was exported for ten pictures of 32 x 32. Its layers take any number and size; only what it declares is changed."""
+    return _OUTPUT.sub(_FREE + rb"\1" + _FREE * 2, _INPUT.sub(_FREE + rb"\1" + _FREE * 2, model))
+
+
+def checked(image: np.ndarray) -> np.ndarray:
+    """The picture as RGB, uint8 (h, w, 3). Raises FrameError for what is none: nothing is guessed, a wrong guess is a face left visible."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        found = f"{image.dtype} array" if isinstance(image, np.ndarray) else type(image).__name__
+        raise FrameError(f"mode: expected uint8 pixels from 0 to 255, found a {found}")
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise FrameError(f"mode: expected grey (h, w) or RGB (h, w, 3), found shape {image.shape}")
+    return image
+
+
+def suppressed(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    """Rows that non-maximum suppression keeps, the surest first: of two boxes whose intersection over union exceeds `overlap`, the surer.
+
+    boxes: left, top, width, height, (n, 4).
+    """
+    order, kept = np.argsort(-scores, kind="stable"), []
+    low, high, area = boxes[:, :2], boxes[:, :2] + boxes[:, 2:], boxes[:, 2] * boxes[:, 3]
+    while len(order):
+        first, order = order[0], order[1:]
+        kept.append(first)
+        common = np.clip(np.minimum(high[first], high[order]) - np.maximum(low[first], low[order]), 0, None).prod(axis=1)
+        order = order[common <= overlap * (area[first] + area[order] - common)]
+    return np.array(kept, dtype=int)

@@ -1,4 +1,4 @@
-"""CenterFace, a pretrained face detector, run by onnxruntime: the verified file in, boxes and scores out.
+"""CenterFace, a pretrained face detector, run by onnxruntime; and how detections are judged: by what they leave visible.
 
 The network is anchor-free: a heat-map says at every fourth pixel how sure it is that a face is centred there, and two more maps
 give its size and the centre's place within the four pixels. Source: Xu, Yan, Yang (2019), "CenterFace: Joint Face Detection and
@@ -8,11 +8,13 @@ Alignment Using Face as Point"; the decoding follows its section 3.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from mlsd.files import verified
 
@@ -119,3 +121,84 @@ def _loaded() -> CenterFace:
 def find_faces(image: np.ndarray) -> np.ndarray:
     """Boxes (n, 4) of a frame's faces, for a batch worker: twice enlarged, a low threshold, no suppression (doubles are harmless)."""
     return _loaded().detect(image, least=0.2, scale=2.0, overlap=1.0)[0]
+
+
+# ---------- how detections are judged: by what stays visible ----------
+
+Found = Sequence[tuple[np.ndarray, np.ndarray]]  # of each frame its boxes (n, 4) and scores (n,)
+BOX = ["left", "top", "width", "height"]
+
+
+def score_map(boxes: np.ndarray, scores: np.ndarray, shape: tuple[int, int], pad: float) -> np.ndarray:
+    """The highest score of a box, padded by `pad` of its size on each side, over each pixel; 0 where there is none."""
+    best = np.zeros(shape)
+    low = np.maximum(np.floor(boxes[:, :2] - pad * boxes[:, 2:]), 0).astype(int)
+    high = np.maximum(np.ceil(boxes[:, :2] + (1 + pad) * boxes[:, 2:]), 0).astype(int)
+    for k in np.argsort(scores, kind="stable"):
+        best[low[k, 1] : high[k, 1], low[k, 0] : high[k, 0]] = scores[k]
+    return best
+
+
+def hidden_up_to(found: Found, things: pd.DataFrame, shape: tuple[int, int], pad: float = 0.2, share: float = 0.9) -> np.ndarray:
+    """For each thing the threshold below which blurring all padded boxes covers `share` of its pixels; 0 if nothing does. Shape (n,).
+
+    things: row (of `found`), left, top, width, height in pixels. Recall at a threshold t is the mean of (result > t).
+    """
+    out = np.zeros(len(things))
+    for row, where in things.groupby("row").indices.items():
+        best = score_map(*found[row], shape, pad)
+        for k, (left, top, width, height) in zip(where, things[BOX].to_numpy(int)[where], strict=True):
+            covered = np.sort(best[top : top + height, left : left + width], axis=None)
+            out[k] = covered[int(round((1 - share) * (len(covered) - 1)))]
+    return out
+
+
+def false_scores(found: Found, things: pd.DataFrame, kind: int = 0) -> list[np.ndarray]:
+    """By frame: the scores of boxes whose centre lies on nothing of this kind, needing a blur or not; of boxes that overlap one counts."""
+    out = []
+    for row, (boxes, scores) in enumerate(found):
+        real = things.loc[(things.row == row) & (things.kind == kind), BOX].to_numpy(float)
+        centre = (boxes[:, :2] + boxes[:, 2:] / 2)[:, None]
+        on = (centre >= real[:, :2]) & (centre <= real[:, :2] + real[:, 2:])
+        off = ~on.all(-1).any(1)
+        out.append(scores[off][suppressed(boxes[off], scores[off], 0.3)])
+    return out
+
+
+def best_overlap(found: Found, things: pd.DataFrame, threshold: float) -> np.ndarray:
+    """The best intersection over union that a box above the threshold has with each thing, shape (n,)."""
+    out = np.zeros(len(things))
+    for k, (row, *box) in enumerate(things[["row", *BOX]].to_numpy(float)):
+        boxes, low, size = found[int(row)][0][found[int(row)][1] > threshold], np.array(box[:2]), np.array(box[2:])
+        common = np.minimum(low + size, boxes[:, :2] + boxes[:, 2:]) - np.maximum(low, boxes[:, :2])
+        both = common.clip(0).prod(axis=1)
+        out[k] = (both / (size.prod() + boxes[:, 2:].prod(axis=1) - both)).max(initial=0)
+    return out
+
+
+def heat_peaks(heat: np.ndarray, size: np.ndarray, cell: int, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores where a heat-map (h, w) is at least `least` and at its highest. size: log height and width, (h, w, 2)."""
+    y, x = np.nonzero((heat >= least) & (heat >= cv2.dilate(np.ascontiguousarray(heat), np.ones((3, 3)))))
+    sides = np.exp(size[y, x][:, ::-1])
+    return np.hstack([np.stack([x, y], axis=1) * cell + cell / 2 - sides / 2, sides]), heat[y, x]
+
+
+def outlined(image: np.ndarray, things: pd.DataFrame, enlarge: int = 3) -> np.ndarray:
+    """A grey frame in colour, enlarged, with what needs a blur framed in green and what does not in orange."""
+    picture = cv2.resize(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), None, fx=enlarge, fy=enlarge)
+    for (left, top, width, height), needed in zip(enlarge * things[BOX].to_numpy(int), things.needs_blur, strict=True):
+        cv2.rectangle(picture, (left, top), (left + width, top + height), (0, 158, 115) if needed else (213, 94, 0), 2)
+    return picture
+
+
+def grey_frames(path: str | Path, every: int = 1) -> list[np.ndarray]:
+    """Every so many frames of a video as grey pictures, uint8 (h, w). Raises FrameError for a file without a readable frame."""
+    video, frames, k = cv2.VideoCapture(str(path)), [], 0
+    while (read := video.read())[0]:
+        if k % every == 0:
+            frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2GRAY))
+        k += 1
+    video.release()
+    if not frames:
+        raise FrameError(f"{path}: expected a video, found no frame that can be read")
+    return frames

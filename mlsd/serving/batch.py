@@ -106,6 +106,13 @@ class Archive:
             else None
         )
 
+    def untouched(self, frame: int, raw: np.ndarray) -> int:
+        """How many boxes of a frame's newest record still show what the camera saw: a check that should never count."""
+        image = self.read(frame)
+        boxes = self.record(frame, self.versions(frame)[-1])["boxes"]
+        parts = [np.s_[int(y) : int(np.ceil(y + h)), int(x) : int(np.ceil(x + w))] for x, y, w, h in np.maximum(boxes, 0).reshape(-1, 4)]
+        return sum(bool(raw[part].size and raw[part].std() > 3 and (image[part] == raw[part]).mean() > 0.5) for part in parts)
+
     def take_down(self, frame: int) -> int:
         """Remove all that was derived from a frame, for good: a later batch does not publish it again. Returns the versions removed."""
         (self.folder / "taken_down" / str(frame)).touch()

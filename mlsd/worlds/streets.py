@@ -24,7 +24,7 @@ from mlsd.files import verified
 from mlsd.worlds.base import OnlineMetric, Policy, Rules, WorldError, decisive, effect, generator, happens, ranking, scores_of, times
 from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
-_RIGS, _SCENES, _TRACKS, _OBJECTS, _AUDIT, _REPORTS, _PAINT, _NOISE = range(8)  # random streams
+_RIGS, _SCENES, _TRACKS, _OBJECTS, _AUDIT, _REPORTS, _PAINT, _NOISE, _SAMPLES = range(9)  # random streams
 HEIGHT, WIDTH = 160, 240  # of a frame, pixels
 KINDS = ("face", "plate", "back of a head", "statue", "poster")
 REGIONS = ("north", "south", "island")
@@ -274,6 +274,14 @@ class StreetWorld(SimulatedWorld):
         begin, end = self._begins[ids], self._begins[ids + 1]
         rows = np.concatenate([np.arange(b, e) for b, e in zip(begin, end, strict=True)] or [np.zeros(0, int)]).astype(int)
         return self.objects.iloc[rows].assign(row=np.repeat(np.arange(len(ids)), end - begin)).reset_index(drop=True)
+
+    def scenes_with(self, kind: int, days: int, start: int, n: int) -> np.ndarray:
+        """Frames of n scenes of these days in which something of this kind needs a blur, all frames of each; drawn by the seed."""
+        ids = self.frames_of(days, start)
+        needing = self.objects.item_id[self.objects.needs_blur & (self.objects.kind == kind)]
+        scenes = np.unique(self._scene_of[ids[np.isin(ids, needing)]])
+        chosen = generator(self.seed, _SAMPLES, kind, start).choice(scenes, min(n, len(scenes)), replace=False)
+        return ids[np.isin(self._scene_of[ids], chosen)]
 
     def reports(self, days: int, start: int = 0) -> pd.DataFrame:
         """Viewers' reports of something left visible in frames of these days: item_id, time. One a frame at most, days later."""

@@ -1,9 +1,10 @@
 """CenterFace through onnxruntime: it finds what is there, nothing where nothing is, and refuses what it cannot take."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from mlsd.faces import CenterFace, FrameError, find_faces, suppressed
+from mlsd.faces import CenterFace, FrameError, best_overlap, false_scores, find_faces, grey_frames, heat_peaks, hidden_up_to, suppressed
 from mlsd.files import DatasetError, verified
 from mlsd.worlds.streets import StreetRules, StreetWorld
 
@@ -77,3 +78,39 @@ def test_suppression_keeps_the_surest_of_an_overlap():
     assert suppressed(boxes, np.array([0.5, 0.9, 0.4, 0.1]), 0.3).tolist() == [1, 2, 3]
     assert suppressed(boxes, np.array([0.5, 0.9, 0.4, 0.1]), 1.0).tolist() == [1, 0, 2, 3]
     assert suppressed(np.zeros((0, 4)), np.zeros(0), 0.3).tolist() == []
+
+
+THINGS = pd.DataFrame(dict(row=[0, 0, 1], kind=[0, 0, 0], left=[10, 50, 10], top=[10, 10, 10], width=[10, 10, 10], height=[10, 10, 10]))
+FOUND = [
+    (np.array([[10, 10, 10, 10], [52, 10, 10, 10], [80, 50, 10, 10], [81, 50, 10, 10.0]]), np.array([0.9, 0.6, 0.5, 0.4])),
+    (np.zeros((0, 4)), np.zeros(0)),
+]
+
+
+def test_a_thing_is_hidden_up_to_the_score_that_nine_tenths_of_it_reach():
+    assert hidden_up_to(FOUND, THINGS, (100, 100), pad=0.0).tolist() == [0.9, 0.0, 0.0]
+    assert hidden_up_to(FOUND, THINGS, (100, 100), pad=0.2).tolist() == [0.9, 0.6, 0.0]
+    assert hidden_up_to(FOUND, THINGS, (100, 100), pad=0.0, share=0.8).tolist() == [0.9, 0.6, 0.0]
+
+
+def test_false_boxes_are_counted_once_by_frame():
+    first, second = false_scores(FOUND, THINGS)
+    assert first.tolist() == [0.5] and len(second) == 0
+
+
+def test_overlap_is_the_best_above_the_threshold():
+    np.testing.assert_allclose(best_overlap(FOUND, THINGS, 0.5), [1, 80 / 120, 0])
+    np.testing.assert_allclose(best_overlap(FOUND, THINGS, 0.7), [1, 0, 0])
+
+
+def test_peaks_of_a_heat_map():
+    heat = np.zeros((4, 5))
+    heat[1, 2], heat[1, 3] = 0.8, 0.5
+    boxes, scores = heat_peaks(heat, np.log(np.full((4, 5, 2), [8.0, 6.0])), 4, 0.1)
+    assert scores.tolist() == [0.8]
+    np.testing.assert_allclose(boxes, [[10 - 3, 6 - 4, 6, 8]])
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path):
+    with pytest.raises(FrameError, match="expected a video"):
+        grey_frames(tmp_path / "none.mp4")

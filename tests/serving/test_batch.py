@@ -53,6 +53,9 @@ def test_a_version_is_published_once(archive):
     assert archive.publish(7, FRAME, BOX, "v1") and not archive.publish(7, FRAME, np.zeros((0, 4)), "v1")
     assert is_hidden(archive.read(7)) and archive.read(7, "thumbnail").shape == (15, 20)
     assert archive.frames() == [7] and archive.read(8) is None
+    assert archive.untouched(7, FRAME) == 0
+    cv2.imwrite(str(archive.folder / "published" / "7.v1" / "frame.png"), FRAME)
+    assert archive.untouched(7, FRAME) == 1
 
 
 def test_a_new_model_unblurs_nothing(archive):

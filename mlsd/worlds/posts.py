@@ -110,7 +110,8 @@ class PostWorld(SimulatedWorld):
 
     users: user_id of each reviewer, team. authors: author_id, followers, joined (days before START), dialect (from a survey).
     items: item_id, author_id, created_at, expires_at (a day later: an older post is no longer reviewed).
-    `posts` is the stream of all posts of some days; `text` and `images` are what they show. Truth: `harmful`, `views_left`,
+    keywords: the company's old list of words. `posts` is the stream of all posts of some days; `text` and `images` are what
+    they show. Truth: `harmful`, `views_left`,
     `prevented`, and P(outcome) of a decision. Truth needs item_id alone.
     """
 
@@ -207,6 +208,7 @@ class PostWorld(SimulatedWorld):
         self._spellings = np.array([[_spelled(word, way) for way in range(N_SPELLINGS)] for word in words], dtype=object)
         self._listed = np.zeros(END, bool)
         self._listed[SCAM:THREAT:2] = self._listed[THREAT:TARGET:2] = True
+        self.keywords = self._spellings[self._listed, 0].tolist()
         self._own_words = SCAM + rng.permuted(np.tile(np.arange(THREAT - SCAM), (N_CAMPAIGNS, 1)), axis=1)[:, :10]
         filler = _zipf(rng.random((N_CAMPAIGNS, N_WORDS - 4)))
         self._templates = np.concatenate([self._own_words[:, :4], filler], axis=1)

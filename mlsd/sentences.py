@@ -14,9 +14,9 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from mlsd.datasets import fetched
+from mlsd.files import verified
 
-MODEL, TOKENIZER = ("minilm", "model.onnx"), ("minilm_tokenizer", "tokenizer.json")
+MODEL, TOKENIZER = "external/minilm/model.onnx", "external/minilm_tokenizer/tokenizer.json"
 DIMENSION = 384
 LONGEST = 128  # tokens: what stands behind them is not read; the model was trained with no more
 LONGEST_TEXT = 4000  # characters that are given to the tokenizer: 128 tokens end long before
@@ -80,8 +80,8 @@ def load_encoder() -> Encoder:
     """The encoder, read from the files that `make data` fetched. Raises DatasetError if they are missing or altered."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    tokenizer = Tokenizer.from_file(str(fetched(*TOKENIZER)))
+    tokenizer = Tokenizer.from_file(str(verified(TOKENIZER)))
     tokenizer.no_padding()  # it would fill up every text to 128 tokens
     tokenizer.enable_truncation(LONGEST)
-    session = onnxruntime.InferenceSession(str(fetched(*MODEL)), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(verified(MODEL)), options, providers=["CPUExecutionProvider"])
     return Encoder(session, tokenizer)

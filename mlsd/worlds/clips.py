@@ -7,6 +7,7 @@ and there where it is not: synonyms, titles that lie, speech recognition that mi
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import re
@@ -551,8 +552,8 @@ class ClipWorld(SimulatedWorld):
         retrieve: requests (request_id, time, day, user_id, query_id) -> item ids, whole numbers (n_requests, k), k at least 3, each row
         without repeats. Raises WorldError while serving for other shapes, unknown ids, repeats, or videos that are not uploaded yet.
         """
-        other = type(self)(self.rules, self.seed)
-        other.adopt(self._past, self._read_past)
+        self._grades, self._overlap, self._in_title  # once, for both  # noqa: B018
+        other = copy.copy(self)  # of one past
         other._retrieve = retrieve
         return other
 

@@ -80,6 +80,7 @@ def load_encoder() -> Encoder:
     """The encoder, read from the files that `make data` fetched. Raises DatasetError if they are missing or altered."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch
     tokenizer = Tokenizer.from_file(str(verified(TOKENIZER)))
     tokenizer.no_padding()  # it would fill up every text to 128 tokens
     tokenizer.enable_truncation(LONGEST)

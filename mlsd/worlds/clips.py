@@ -431,22 +431,27 @@ class ClipWorld(SimulatedWorld):
     @functools.cached_property
     def _grades(self) -> np.ndarray:
         """Grade of every query and video, int8 (n_queries, n_items)."""
-        q, v = {k: x[:, None] for k, x in self._asked.items()}, self._about
-        same = {name: q[name] == v[name] for name in v}
-        domain = np.append(self._domain_of, -1)  # of an event: none
-        near = domain[q["thing"]] == domain[v["thing"]]
-        common = v["event"] < 0
-        by_intent = [
-            3 * same["channel"],
-            np.where(same["product"], 3, 1 * same["thing"]),
-            np.where(same["thing"] & same["action"], 3, 1 * same["thing"]),
-            np.where(same["thing"], 3, 1 * (near & common)),
-            3 * same["event"],
-            np.zeros(same["thing"].shape, int),
-        ]
-        grade = np.select([q["intent"] == i for i in range(len(INTENTS))], by_intent)
-        other = (q["german"] != self._german) & (q["intent"] != 0)
-        return np.maximum(grade - other * self.rules.language_gap, 0).round().astype(np.int8)
+        v, domain = self._about, np.append(self._domain_of, -1)  # of an event: none
+        grades = np.zeros((len(self.queries), len(self.items)), np.int8)
+        for i, intent in enumerate(INTENTS):
+            rows = np.flatnonzero(self._asked["intent"] == i)
+            q = {name: values[rows, None] for name, values in self._asked.items()}
+            thing = q["thing"] == v["thing"]
+            if intent == "navigational":
+                grade = 3 * (q["channel"] == v["channel"])
+            elif intent == "entity":
+                grade = np.where(q["product"] == v["product"], 3, 1 * thing)
+            elif intent == "how-to":
+                grade = np.where(thing & (q["action"] == v["action"]), 3, 1 * thing)
+            elif intent == "vague":
+                grade = np.where(thing, 3, 1 * ((domain[q["thing"]] == domain[v["thing"]]) & (v["event"] < 0)))
+            elif intent == "fresh":
+                grade = 3 * (q["event"] == v["event"])
+            else:
+                continue
+            other = (q["german"] != self._german) & (intent != "navigational")
+            grades[rows] = np.maximum(grade - other * self.rules.language_gap, 0).round()
+        return grades
 
     def grades(self, query_ids: np.ndarray, item_ids: np.ndarray | None = None) -> np.ndarray:
         """What a patient judge would answer, 0 (off) to 3 (what was meant), int8 (n_queries, n_items). For evaluation, never a feature.

@@ -476,11 +476,11 @@ class ClipWorld(SimulatedWorld):
 
     @functools.cached_property
     def _overlap(self) -> np.ndarray:
-        """Whole-number weight of the words that query and video share, int64 (n_queries, n_items): rare words weigh more."""
+        """Whole-number weight of the words that query and video share, int32 (n_queries, n_items): rare words weigh more."""
         text = self.items.title + " " + self.items.description + " " + self.items.transcript
         asked, written = self._bags(self.queries.text), self._bags(text)
         rarity = np.rint(100 * np.log(len(text) / (1 + np.asarray(written.sum(axis=0)).ravel()))).clip(1).astype(np.int64)
-        return (asked.multiply(rarity).tocsr() @ written.T).toarray()
+        return (asked.multiply(rarity).tocsr() @ written.T).astype(np.int32).toarray()
 
     @functools.cached_property
     def _in_title(self) -> np.ndarray:
@@ -571,7 +571,7 @@ class ClipWorld(SimulatedWorld):
         seconds = (requests.time.to_numpy() - np.datetime64(self.start, "us")).astype("timedelta64[s]").astype(np.int64)
         until = seconds if lag == 0 else seconds // int(lag * 3600) * int(lag * 3600)
         popularity = np.argsort(np.argsort(self.items.views.to_numpy(), kind="stable"), kind="stable")
-        score = self._overlap[requests.query_id.to_numpy()] * len(self.items) + popularity
+        score = self._overlap[requests.query_id.to_numpy()].astype(np.int64) * len(self.items) + popularity
         indexed = self._created_s <= until[:, None]
         return ranking(np.where(indexed, score, -1.0), min(k, int(indexed.sum(axis=1).min())))
 

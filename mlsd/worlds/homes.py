@@ -20,10 +20,11 @@ from mlsd.worlds.base import OnlineMetric, Policy, Rules, WorldError, effect, ge
 from mlsd.worlds.engine import SimulatedWorld, examined, shown
 
 TYPES = ("room", "studio", "flat", "house")
-STYLE_DIM = 6  # dimensions of tastes and of styles
+STYLE_DIM = 3  # dimensions of tastes and of styles
 PHOTO_DIM = 16  # of the vectors that stand for photographs
 LONG_STAY = 7  # nights
 MOST_LEAD, MOST_NIGHTS, MOST_PAGES = 21, 14, 6  # days ahead, nights of a stay, pages before and after the carousel
+FILTERS = 1.3  # place, price and kitchen can be filtered in the search, so they count for more there than in the carousel; style cannot
 WINDOW_HOURS = 6  # calendars are refreshed this often
 SOURCES = ("none", "page", "carousel", "search")  # where a booked listing was found: codes of `booked_by`
 _NEVER = -1e9  # a score below all others
@@ -37,16 +38,16 @@ class HomeRules(Rules):
     """Planted effects and sizes of the world of homes."""
 
     style: float = effect(
-        0.9, off=0.0, unit="log-odds per standard deviation", mechanism="Visitors open and book what looks as they like it."
+        1.5, off=0.0, unit="log-odds per standard deviation", mechanism="Visitors open and book what looks as they like it."
     )
     place: float = effect(
-        0.3, off=0.0, unit="log-odds per km", mechanism="Each visitor has a spot in mind and passes by what is far from it."
+        0.6, off=0.0, unit="log-odds per km", mechanism="Each visitor has a spot in mind and passes by what is far from it."
     )
     price: float = effect(
-        1.5,
+        2.0,
         off=0.0,
         unit="log-odds per unit of log price",
-        mechanism="A price above the budget puts off; one below does not attract.",
+        mechanism="Visitors look for a certain class: what costs more or less than it is passed by.",
     )
     trip: float = effect(
         0.5, off=0.0, unit="log-odds", mechanism="Who stays a week or more wants a kitchen; who stays some nights, the centre."
@@ -64,7 +65,7 @@ class HomeRules(Rules):
         mechanism="Glossy photographs draw visitors to the page and convince nobody.",
     )
     hidden_style: float = effect(
-        0.35, off=0.0, unit="share of variance", mechanism="Part of a listing's style is not in its photographs, only in who looks at it."
+        0.5, off=0.0, unit="share of variance", mechanism="Part of a listing's style is not in its photographs, only in who looks at it."
     )
     twins: float = effect(
         0.25, off=0.0, unit="share of listings", mechanism="Hosts offer further units of one building: alike but for small things."
@@ -87,8 +88,8 @@ class HomeRules(Rules):
     )
     exploration: float = effect(0.05, off=0.0, unit="share of sessions", mechanism="These sessions see their candidates in random order.")
 
-    n_markets: int = 12
-    n_listings: int = 960
+    n_markets: int = 8
+    n_listings: int = 900
     n_users: int = 15_000
     sessions_per_day: int = 1200
     slots: int = 8
@@ -115,7 +116,7 @@ class HomeWorld(SimulatedWorld):
     RULES = HomeRules
     OUTCOMES = ("click", "booked")
     AFTERWARDS = ("click", "booked", "session_booked", "gross", "searched", "booked_id", "booked_by")
-    SMALL = dict(n_markets=3, n_listings=210, n_users=600, sessions_per_day=300, horizon_days=14)
+    SMALL = dict(n_markets=2, n_listings=280, n_users=600, sessions_per_day=300, horizon_days=14)
 
     photos: np.ndarray
     calendar: np.ndarray
@@ -226,23 +227,24 @@ class HomeWorld(SimulatedWorld):
 
     # ---------- what people do ----------
 
-    def _fit(self, user: np.ndarray, item: np.ndarray, nights: np.ndarray) -> np.ndarray:
-        """How well a listing suits a visitor and the trip, in log-odds, shape (n,)."""
+    def _fit(self, user: np.ndarray, item: np.ndarray, nights: np.ndarray, filters: np.ndarray | float = 1.0) -> np.ndarray:
+        """How well a listing suits a visitor and the trip, in log-odds, shape (n,). filters: weight of all but style."""
         r = self.rules
         km = np.hypot(*(self._spot[user] - self._place[item]).T)
-        dear = np.maximum(self._log_price[item] - self._budget[user], 0)
+        other_class = np.abs(self._log_price[item] - self._budget[user])
         wanted = np.where(nights >= LONG_STAY, self._kitchen[item], self._central[item])
-        return r.style * np.einsum("nd,nd->n", self._taste[user], self._style[item]) - r.place * km - r.price * dear + r.trip * wanted
+        match = np.einsum("nd,nd->n", self._taste[user], self._style[item])
+        return r.style * match + filters * (r.trip * wanted - r.place * km - r.price * other_class)
 
     def _opens(self, user: np.ndarray, item: np.ndarray, nights: np.ndarray, same: np.ndarray | float) -> np.ndarray:
         """P(opened | looked at in the carousel), shape (n,). same: units of its building that the visitor has met."""
         r = self.rules
-        return expit(-1.0 + 0.8 * self._fit(user, item, nights) + r.gloss * self._gloss[item] - r.sameness * same)
+        return expit(-0.3 + 0.7 * self._fit(user, item, nights) + r.gloss * self._gloss[item] - r.sameness * same)
 
     def _books(self, user: np.ndarray, item: np.ndarray, nights: np.ndarray, same: np.ndarray | float) -> np.ndarray:
         """P(booked | its page is open and nothing was booked before), shape (n,)."""
         r = self.rules
-        convinced = -3.3 + self._decided[user] + self._fit(user, item, nights) + r.quality * self._quality[item]
+        convinced = -2.6 + self._decided[user] + 0.8 * self._fit(user, item, nights) + r.quality * self._quality[item]
         return expit(convinced - r.sameness * same)
 
     def _probability(self, rows: pd.DataFrame, outcome: str) -> np.ndarray:
@@ -317,7 +319,7 @@ class HomeWorld(SimulatedWorld):
             check_in=day + 1 + np.minimum(rng.exponential(8, n), MOST_LEAD - 1).astype(np.int64),
             nights=np.where(long, rng.integers(LONG_STAY, MOST_NIGHTS + 1, n), rng.integers(1, 5, n)),
             guests=rng.choice([1, 2, 3, 4, 5], n, p=[0.2, 0.5, 0.1, 0.15, 0.05]),
-            before=np.minimum(rng.geometric(0.45, n), MOST_PAGES),
+            before=np.minimum(rng.geometric(0.35, n), MOST_PAGES),
             patience=np.minimum(rng.geometric(0.3, n), MOST_PAGES),
             explored=happens(rng.random(n), r.exploration),
             request_id=day * np.int64(n) + np.arange(n),
@@ -357,7 +359,7 @@ class HomeWorld(SimulatedWorld):
 
         # The search: one order a visit, best first; the first pages come before the carousel, the next after it.
         wish = np.full(free.shape, _NEVER)
-        wish[free] = over(self._fit, row, item[free]) + r.gloss * self._gloss[item[free]]
+        wish[free] = over(self._fit, row, item[free], np.full(len(row), FILTERS)) + r.gloss * self._gloss[item[free]]
         search = ranking(np.where(free, wish + gumbel(luck[0]), _NEVER))
         visit["before"] = np.minimum(visit["before"], free.sum(axis=1) - 1)
         every = np.arange(n)

@@ -56,7 +56,7 @@ def test_a_booked_night_is_gone_from_the_next_window_on(world, log):
             long = (rows.nights > night).to_numpy()
             assert (state[rows.item_id[long], rows.check_in[long] + night] == 0).all()
         world._record(rows, state)
-    assert 0 < (state > 1).sum() < 0.05 * (state > 0).sum(), "two visitors of one window may take the same night, and few do"
+    assert 0 < (state > 1).sum() < 0.08 * (state > 0).sum(), "two visitors of one window may take the same night, and few do"
 
 
 def test_what_a_session_came_to_stands_in_its_first_row(world, log):
@@ -100,8 +100,8 @@ def test_a_market_of_three_listings_serves_what_it_has():
     assert log.groupby("request_id").size().min() >= 1 and tiny.sessions(log).request_id.nunique() == log.request_id.nunique()
 
 
-def test_the_oracle_books_most(world):
-    assert both_worlds(world, world.incumbent, world.oracle, days=6, start=6).lift("bookings_per_session").low > 0.02
+def test_the_oracle_books_most_from_the_carousel(world):
+    assert both_worlds(world, world.incumbent, world.oracle, days=6, start=6).lift("carousel_bookings_per_session").low > 0.5
 
 
 def test_a_month_takes_seconds():
@@ -160,7 +160,7 @@ STATISTICS = {
     "twins": (lambda world, log: (world.items.building_id != world.items.item_id).mean(), (0.15, 0.35), (0, 0)),
     "newcomers": (lambda world, log: (world.items.created_at > world.start).mean(), (0.15, 0.35), (0, 0)),
     "replaces": (lambda world, log: displaced(log), (0.5, 1.0), (-0.12, 0.12)),
-    "units": (lambda world, log: double(world, log), (0, 0.05), (0.15, 1)),
+    "units": (lambda world, log: double(world, log), (0, 0.08), (0.15, 1)),
     "exploration": (lambda world, log: log.randomised.mean(), (0.27, 0.33), (0, 0)),
 }
 

@@ -98,7 +98,7 @@ class FriendRules(Rules):
 
     n_users: int = 1600
     ties_made: float = 7.0  # a member has made so many ties by day 0, and received about as many
-    organic_per_day: int = 60  # ties tried outside the module
+    organic_per_day: int = 120  # ties tried outside the module
     n_schools: int = 40
     n_jobs: int = 80
     n_places: int = 16

@@ -271,7 +271,9 @@ class FriendWorld(SimulatedWorld):
     def _utility(self, user: np.ndarray, graph: _Graph) -> np.ndarray:
         """How much each of `user` is drawn to each member, shape (len(user), n): log-weights of a choice."""
         r = self.rules
-        drawn = self._context[user] + r.closure * _log2(graph.mutual[user]) + r.hub_pull * np.log2((1 + graph.degree) / 16)
+        drawn = self._context[user]  # a copy
+        drawn += r.closure * _log2(graph.mutual[user])
+        drawn += r.hub_pull * np.log2((1 + graph.degree) / 16)
         drawn[graph.tied[user] | self._fake] = -np.inf
         drawn[np.arange(len(user)), user] = -np.inf
         return drawn
@@ -340,7 +342,8 @@ class FriendWorld(SimulatedWorld):
         drawn = self._utility(everybody, graph)
         drawn += self.rules.fresh_closure * _log2(graph.paths_over([recent[["user_id", "friend_id"]].to_numpy()], everybody))
         drawn[:, self._joined > day] = -np.inf
-        p = np.exp(drawn - drawn.max(axis=1, keepdims=True))
+        drawn -= drawn.max(axis=1, keepdims=True)
+        p = np.exp(drawn, out=drawn)
         p *= (self._activity * (self._joined <= day) / p.sum(axis=1))[:, None]
         a, b = pairs.user_id.to_numpy(), pairs.item_id.to_numpy()
         return self.rules.organic_per_day * (p[a, b] + p[b, a]) / self._activity[self._joined <= day].sum()

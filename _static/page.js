@@ -382,7 +382,7 @@
   };
   const showRead = () => {
     const read = recall("read") ?? {};
-    for (const link of document.querySelectorAll(".bd-sidebar-primary .bd-links a.internal, .chapter-card a[href]")) {
+    for (const link of document.querySelectorAll(".bd-sidebar-primary .bd-links a.internal, .chapter-card a[href], .reading-plan a[href]")) {
       const path = pathOf(link.getAttribute("href") === "#" ? location.pathname : link.href);
       if (path.startsWith("chapters/")) tick(link, read[path]?.all);
     }

@@ -13,13 +13,29 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
-from press import ROOT, diagrams, finding, folding, heads, landing, pages, pictures, practice, sheets, status, terms, weight
+from press import (
+    ROOT,
+    diagrams,
+    finding,
+    folding,
+    heads,
+    landing,
+    pages,
+    pictures,
+    practice,
+    sheets,
+    slides,
+    status,
+    terms,
+    weight,
+    workshop,
+)
 from press.cache import executed, open_cache
 from press.depends import fingerprint
 from press.execute import execute_stale
 
 MAKES_PAGES = {".css", ".js", ".py", ".svg"}
-MADE_FROM_CHAPTERS = ["index", "pages/status"]
+MADE_FROM_CHAPTERS = ["index", "pages/status", "pages/workshop", "pages/plan"]
 
 
 # ---------- build steps ----------
@@ -177,5 +193,7 @@ def setup(app: Sphinx) -> dict:
     status.setup(app)
     finding.setup(app)
     practice.setup(app)
+    slides.setup(app)
+    workshop.setup(app)
     heads.setup(app)
     return dict(version="2", parallel_read_safe=False, parallel_write_safe=True)

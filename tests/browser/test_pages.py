@@ -5,7 +5,8 @@ from views import PHONE, SITE, accessibility, drawings, opened, overflow, silenc
 
 from press import ROOT
 
-PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
+HTML = (path.relative_to(SITE) for path in SITE.rglob("*.html"))
+PAGES = sorted(path.as_posix() for path in HTML if {"_static", "slides"}.isdisjoint(path.parts))
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))
 
 

@@ -10,7 +10,8 @@ from press import name_of, pages
 from press.front import front_of
 from press.notebooks import read
 
-PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
+HTML = (path.relative_to(SITE) for path in SITE.rglob("*.html"))
+PAGES = sorted(path.as_posix() for path in HTML if {"_static", "slides"}.isdisjoint(path.parts))
 CHAPTERS = [page for page in pages() if page.parent.name != "labs"]
 
 

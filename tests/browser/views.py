@@ -51,7 +51,7 @@ class View:
         page.route("**/*", self._stay_here)
 
     def _stay_here(self, route) -> None:
-        if urlsplit(route.request.url).hostname == "127.0.0.1" or route.request.url.startswith(("data:", "blob:")):
+        if urlsplit(route.request.url).hostname == "127.0.0.1" or route.request.url.startswith(("data:", "blob:", "file:")):
             route.continue_()
         else:
             self.foreign.append(route.request.url)

@@ -21,8 +21,8 @@ FOREIGN = re.compile(r"^(?:https?:)?//")
 
 
 def pages(site: Path) -> list[Path]:
-    """The pages that a reader reads."""
-    found = (path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts)
+    """The pages that a reader reads. Slides are none: tests/site/test_workshop.py."""
+    found = (path for path in sorted(site.rglob("*.html")) if {"_static", "slides"}.isdisjoint(path.parts))
     return [path for path in found if path.name not in MAKES_NO_PAGE]
 
 

@@ -131,7 +131,7 @@ def unused(site: Path, page: Path) -> Iterator[str]:
         name = Path(script["src"].partition("?")[0]).name
         if name in ("fontawesome.js", "searchtools.js", "searchindex.js", "mermaid.min.js"):
             yield f"loads {name}"
-        if "mathjax" in script["src"] and not soup(page).select(".math"):
+        if "mathjax" in script["src"] and not soup(page).select(".math, .math-inside"):
             yield "loads MathJax, and has no formula"
         if script.find_parent("head") and not (script.has_attr("defer") or script.has_attr("async")) and name != "documentation_options.js":
             yield f"{name} holds up the text"

@@ -32,6 +32,7 @@
     element.append(...inside);
     return element;
   };
+  window.BOOK = { make }; // for the scripts of single pages
   let serial = 0;
   const name = (element, prefix) => (element.id ||= `${prefix}-${++serial}`);
 

@@ -109,6 +109,11 @@ def search_page(app: Sphinx) -> Iterator[tuple[str, dict, str]]:
     yield "search", {"title": "Search", "body": SEARCH_PAGE, "noindex": True}, "page.html"
 
 
+def assigned(name: str, value: object) -> str:
+    """A line of a script that gives the page this value, as `window.NAME`: a folder without a server can be read so."""
+    return f"window.{name} = {json.dumps(value, ensure_ascii=False, separators=(',', ':'))};\n"
+
+
 def write(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         static = Path(app.outdir, "_static")
@@ -123,11 +128,7 @@ def write(app: Sphinx, error: Exception | None) -> None:
             app.builder.get_target_uri(page.relative_to(root).with_suffix("").as_posix()): front_of(read(page)).techniques
             for page in pages(root)
         }
-        scripts = [
-            f"window.{name} = {json.dumps(value, ensure_ascii=False, separators=(',', ':'))};\n"
-            for name, value in (("PASSAGES", entries), ("TECHNIQUES", named))
-        ]
-        (static / "passages.js").write_text("".join(scripts))
+        (static / "passages.js").write_text(assigned("PASSAGES", entries) + assigned("TECHNIQUES", named))
         shutil.copy(ASSETS / "search.js", static / "search.js")
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import html
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -29,15 +28,18 @@ from sphinx.util.docutils import SphinxDirective
 
 from press import ROOT
 from press.evidence import executed_pages, is_lab, title_of
+from press.finding import assigned
 from press.front import front_of, plain, tables
+from press.landing import shown
 from press.notebooks import markdown, read
-from press.records import of_cell
+from press.records import of_cell, records
 from press.sheets import RUBRIC, box, section
 
 ASSETS = ROOT / "press" / "assets"
 LEVELS = ("mid", "senior", "staff")
 STEPS = ("clarify", "frame", "data", "model", "evaluate", "serve", "monitor")
 SCRIPTS = ("practice.js", "interview.js", "bank.js")  # the data, written at the end of a build; and what shows them
+PREDICT = re.compile(r"^(:::+)\{admonition\}[^\n]*\n:class: predict\b[^\n]*\n(.*?)^\1\s*$", re.M | re.S)  # (fence, text) of a box
 NO_SCRIPT = "<noscript><p>This page runs in your browser, and needs JavaScript. All that it asks stands in the chapters.</p></noscript>"
 
 
@@ -185,6 +187,7 @@ def changes(notebook: NotebookNode, places: Places) -> list[dict]:
                         new=beyond(card.get("sweep") or [], point, flip["unit"]) or f"{'more' if point['above'] else 'less'} than {at}",
                         at=at,
                         question=card["question"],
+                        side="above" if point["above"] else "below",
                         before=card["chosen"],
                         after=point["then"] or "none of the options, as none meets the requirements",
                         rule=card["rule"],
@@ -204,7 +207,7 @@ def predictions(notebook: NotebookNode) -> Iterator[tuple[str, str, dict | None]
                 yield *asked, claim
                 asked = None
         if cell.cell_type == "markdown":
-            for _, text in re.findall(r"^(:::+)\{admonition\}[^\n]*\n:class: predict\b[^\n]*\n(.*?)^\1\s*$", cell.source, re.M | re.S):
+            for _, text in PREDICT.findall(cell.source):
                 if asked:
                     yield *asked, None
                 before = cell.source[: cell.source.index(text)]
@@ -249,23 +252,22 @@ def case(name: str, notebook: NotebookNode, places: Places) -> dict:
     )
 
 
+def measured(claim: dict) -> str:
+    """A claim as HTML: its sentence and number."""
+    return f"{html.escape(claim['sentence'].rstrip('.'))}: <strong>{html.escape(shown(claim))}</strong>."
+
+
 def questions(name: str, notebook: NotebookNode, places: Places, page_url: str) -> Iterator[dict]:
     """The entries of the bank that a page gives, in its order: question and answer as HTML, where it is settled."""
-    from mlsd.estimates import Estimate  # here: they bring pandas
-    from mlsd.tables import number
-
     topic = dict(topic=name.removeprefix("labs/"), title=title_of(notebook))
     step = ""
     for heading, text, claim in predictions(notebook):
         step = step_of(heading, step)
-        answer = "Run it, or read on from there."
-        if claim:
-            value = number(Estimate(claim["value"], claim["low"], claim["high"]), claim.get("unit") or "")
-            answer = f"{html.escape(claim['sentence'].rstrip('.'))}: <strong>{html.escape(value)}</strong>."
+        answer = measured(claim) if claim else "Run it, or read on from there."
         yield topic | dict(kind="predict", level="", step=step, question=to_html(text), answer=answer, url=places.of(heading))
     if is_lab(name):
-        question = box(notebook, "core-question")
-        yield topic | dict(kind="lab", level="", step="", question=to_html(question), answer="A lab of twenty minutes.", url=places.url)
+        question, answer = to_html(box(notebook, "core-question")), "<br>".join(map(measured, records(notebook, "claim")))
+        yield topic | dict(kind="lab", level="", step="", question=question, answer=answer, url=places.url)
     for f in follow_ups(notebook):
         shown = dict(question=f"<p>{html.escape(f.question)}</p>", answer=to_html(f.answer), url=places.of("Follow-ups"))
         yield topic | dict(kind="follow-up", level=f.level, step=f.step) | shown
@@ -294,8 +296,7 @@ def collected(app: Sphinx) -> dict:
 def write(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html" and app.env.press_practice:
         static = Path(app.outdir, "_static")
-        data = json.dumps(collected(app), ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
-        (static / "practice.js").write_text(f"window.PRACTICE = {data};\n")
+        (static / "practice.js").write_text(assigned("PRACTICE", collected(app)))
         for script in SCRIPTS[1:]:
             shutil.copy(ASSETS / script, static / script)
 

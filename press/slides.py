@@ -25,13 +25,12 @@ from press.evidence import executed_pages, is_lab, parts, title_of
 from press.front import front_of, to_remember
 from press.landing import picture_of, shown
 from press.notebooks import read
-from press.practice import Places, dialogue, predictions, to_html, with_heading
+from press.practice import PREDICT, Places, dialogue, predictions, to_html, with_heading
 from press.records import of_cell
 from press.sheets import WHITEBOARD, box, whiteboard
 
 ASSETS = ROOT / "press" / "assets"
 FOLDER = "slides"
-PREDICT = re.compile(r"^(:::+)\{admonition\}[^\n]*\n:class: predict\b[^\n]*\n(.*?)^\1\s*$", re.M | re.S)
 NO_PROSE = re.compile(r":::|\||```|<|\(.*\)=$|!\[")  # how a block of Markdown begins that is no paragraph
 
 

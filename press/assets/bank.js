@@ -4,13 +4,7 @@
   const room = document.getElementById("bank"), all = window.PRACTICE?.bank ?? [];
   if (!room || !all.length) return;
   const PAGE = 20, KINDS = { "follow-up": "Follow-up", exercise: "Exercise", predict: "Predict", lab: "Lab" };
-  const make = (tag, properties = {}, ...inside) => {
-    const { aria = {}, ...own } = properties;
-    const element = Object.assign(document.createElement(tag), own);
-    for (const [name, value] of Object.entries(aria)) element.setAttribute(name === "role" ? name : `aria-${name}`, value);
-    element.append(...inside);
-    return element;
-  };
+  const { make } = window.BOOK; // of page.js
   const plain = (html) => make("div", { innerHTML: html }).textContent.toLowerCase();
   const texts = all.map((entry) => plain(entry.question + entry.answer));
   const chapterOf = (entry) => window.PRACTICE.cases.find((one) => entry.topic === one.name || entry.topic.startsWith(`${one.name}_`));

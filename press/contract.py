@@ -1,7 +1,8 @@
 """The contract of a page, as rules over its notebook. Each rule yields what breaks it.
 
 A page says in its metadata (mlsd.kind) which of three it is: a `case` study, a chapter on `production`, or a `lab`.
-A new rule is a function here, an entry in RULES, and a fault in tests/chapters/test_contract.py that it notices.
+A new rule is a function here, an entry in `_EVERYWHERE`, `_CHAPTER` or RULES,
+and a fault that it notices in tests/chapters/test_contract.py.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """What a page depends on: the one notion of stale, for the execution cache, `make robust` and `make falsify`.
 
-A page depends on its code (not on its prose), on the modules of `mlsd` that the code reaches, on the
-data of the worlds and data sets that it names, on the lock, on Python and on a few variables. All of
-it is read, and nothing is run: import statements wherever they stand, so also those of a module that
-runs in a child process, which is found by its name in a string ("mlsd.serving.service").
+A page depends on its code (not on its prose), on the modules of `mlsd` that the code reaches (not on their
+comments and docstrings), on the data of the worlds and data sets that it names, on the lock, on Python and
+on a few variables. All of it is read, and nothing is run: import statements wherever they stand, so also
+those of a module that runs in a child process, which is found by its name in a string ("mlsd.serving.service").
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -22,7 +23,7 @@ from typing import NamedTuple
 from press import ROOT
 
 PACKAGE = "mlsd"
-REGISTRY = "mlsd/worlds/__init__.py"  # names every world in a string; a page depends on those that it opens
+REGISTRY = "mlsd/worlds/__init__.py"  # can open every world; a page depends on those that it opens
 OPENERS = {"open_world", "worlds.open_world", "load", "real", "datasets.load", "datasets.real"}
 LAUNCHED = re.compile(r"(?:^|-m )(mlsd(?:\.\w+)+)")
 # The variables of the kernel that every page names. Jupyter sets them, whatever its caller has.
@@ -75,7 +76,17 @@ def _names_of(path: Path, modified_ns: int, size: int, package: str) -> Names:
 
 @functools.lru_cache(maxsize=1000)
 def _hash_of(path: Path, modified_ns: int, size: int) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+    """Of a program without its comments and docstrings, which change no number; of any other file as it is."""
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        with contextlib.suppress(SyntaxError):  # running it will say why
+            content = ast.dump(_WithoutDocstrings().visit(ast.parse(content))).encode()
+    return hashlib.sha256(content).digest()
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
 def files_of(name: str, root: Path) -> list[Path]:

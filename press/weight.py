@@ -1,7 +1,7 @@
 """What makes a page light: the icons that the site shows and no others, no script that a page does not use, none that holds up its text.
 
 The theme brings every icon of Font Awesome twice, as 1.5 MB of JavaScript and as fonts, and loads the search on each page. A first visit
-to the book weighs under a megabyte (tests/site/test_weight.py).
+to the book weighs under a megabyte (`first_visit` in tests/site/pages.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers that bound everything. Times count from a request's arrival, see `http.Protocol`."""
+    """The numbers that bound everything. Times count from a request's arrival, see `connections.Protocol`."""
 
     deadline_ms: float = 100.0  # when a list is due; no answer is planned to take longer
     fallback_share: float = 0.3  # of the deadline, kept for reading last night's list when the model is late

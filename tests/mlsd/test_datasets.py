@@ -149,7 +149,7 @@ def test_fetch_refuses_other_bytes_than_were_pinned(data):
 
 def test_fetch_on_a_full_disk_says_so(data, monkeypatch):
     monkeypatch.setattr(datasets, "_installer", lambda: [sys.executable, "-c", "raise OSError(28, 'No space left on device')"])
-    with pytest.raises(DatasetError, match="No space left on device; the disk of data/external/ is full: free 150 MB"):
+    with pytest.raises(DatasetError, match="No space left on device; the disk of data/external/ is full: free 350 MB"):
         datasets.fetch()
     monkeypatch.setattr(datasets, "FETCH_BYTES", 10**18)
     with pytest.raises(DatasetError, match=r"expected 1,?000,?000,?000,?000 MB free for data/external/, found \d+ MB"):
@@ -228,6 +228,20 @@ def test_a_fetched_file_that_was_altered_is_refused_and_fetched_again(data):
         datasets.real("movielens_100k")
     datasets.fetch()
     assert len(datasets.real("movielens_100k")["users"]) == 943
+
+
+def test_real_listings_and_reviews_are_what_their_owners_published():
+    listings, reviews = datasets.real("berlin_listings")["listings"], datasets.real("clothing_reviews")["reviews"]
+    assert listings.shape == (2203, 8)
+    assert listings.price.between(0, 1000).all() and listings.accommodat.between(1, 16).all()
+    assert len(reviews) == 23_486
+    assert reviews.rating.between(1, 5).all()
+
+
+def test_a_fetched_file_has_a_path_and_an_unknown_source_is_named():
+    assert datasets.fetched("photographs", "lfw_subset.npy").stat().st_size == 1_000_080
+    with pytest.raises(DatasetError, match="no source named 'pictures'.*photographs"):
+        datasets.fetched("pictures", "cat.png")
 
 
 def test_real_tables_are_what_their_owners_published():

@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "timing": set(),
     "search": set(),
     "pretrained": {"files"},
+    "faces": {"files"},
+    "sentences": {"files"},
     "tables": {"estimates"},
     "figures": {"estimates", "tables"},
     "claims": {"estimates", "tables", "worlds"},

@@ -154,6 +154,7 @@ def test_links_of_chapters_lead_somewhere_in_jupyterlab(lab):
     links = set()
     for page in PAGES:
         text = "\n".join(cell.source for cell in nbformat.read(page, as_version=4).cells if cell.cell_type == "markdown")
+        text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)  # code has calls that look like links
         for target in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text):
             links.add(os.path.relpath((page.parent / target).resolve(), ROOT))
     assert len(links) >= 5

@@ -81,11 +81,11 @@ def test_it_leads_to_modules_and_data(book):
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        ("mlsd/estimates.py", "", "# changed"),
-        ("mlsd/worlds/ads.py", "", "# changed"),
-        ("mlsd/worlds/base.py", "", "# changed"),  # by a relative import
-        ("mlsd/serving/service.py", "def run", "# changed\ndef run"),
-        ("mlsd/serving/ranker.py", "", "# changed"),
+        ("mlsd/estimates.py", "", "changed = 1"),
+        ("mlsd/worlds/ads.py", "", "changed = 1"),
+        ("mlsd/worlds/base.py", "", "changed = 1"),  # by a relative import
+        ("mlsd/serving/service.py", "def run", "changed = 1\ndef run"),
+        ("mlsd/serving/ranker.py", "", "changed = 1"),
         ("data/ads/log.parquet", "ads", "cut"),
         ("data/checksums.txt", "1  ads", "9  ads"),
         ("data/checksums.txt", "3  external", "9  external"),
@@ -100,11 +100,13 @@ def test_it_is_stale_when_what_it_uses_changes(book, name, before, after):
     ("name", "before", "after"),
     [
         ("mlsd/worlds/products.py", "Products.", "All products."),
-        ("mlsd/figures.py", "", "# changed"),  # named in a docstring only
+        ("mlsd/figures.py", "", "changed = 1"),  # named in a docstring only
         ("data/products/log.parquet", "products", "cut"),
         ("data/checksums.txt", "2  products", "9  products"),
         ("data/checksums.txt", "4  external", "9  external"),
         ("data/ads/README.md", "ads", "The ads."),
+        ("mlsd/serving/ranker.py", "", "# a comment"),
+        ("mlsd/serving/process.py", "See python", "Look at python"),
     ],
 )
 def test_it_is_not_stale_when_something_else_changes(book, name, before, after):
@@ -130,9 +132,9 @@ def test_a_variable_that_is_not_set_has_the_value_of_the_book(book):
 
 def test_a_world_that_is_opened_in_a_roundabout_way_counts(book):
     write(book / "chapters" / "page.ipynb", 'from mlsd.worlds import open_world\nworlds = {n: open_world(n) for n in ["products"]}')
-    assert changes(book, "mlsd/worlds/products.py", "Products.", "All products.")
+    assert changes(book, "mlsd/worlds/products.py", "from", "changed = 1\nfrom")
     write(book / "chapters" / "page.ipynb", "from mlsd.worlds import open_world\nworld = open_world(''.join(['a', 'ds']))")
-    assert changes(book, "mlsd/worlds/ads.py", "from", "# changed\nfrom")
+    assert changes(book, "mlsd/worlds/ads.py", "from", "changed = 1\nfrom")
 
 
 @pytest.mark.parametrize(("page", "uses", "does_not"), [

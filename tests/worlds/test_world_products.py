@@ -1,8 +1,10 @@
 """The visual search world: protocol, planted effects, truth, photos."""
 
+import imagehash
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 
 from mlsd.worlds.base import START, WorldError
@@ -216,3 +218,14 @@ def test_boxes_hold_the_thing_and_stay_in_the_frame(world):
         assert ((boxes >= 0) & (boxes <= 1)).all() and (boxes[:, 2:] - boxes[:, :2] > 0.05).all()
     shots = world._day(0)["shots"]
     np.testing.assert_allclose((exact[:, 0] + exact[:, 2]) / 2, (shots["cx"] + 1) / 2, atol=0.02)
+
+
+def test_a_perceptual_hash_sees_what_a_relisting_repeats_and_not_what_another_product_has(world):
+    items = world.items.sort_values("product_id")
+    again = items.product_id.duplicated().to_numpy()
+    pairs = np.column_stack([items.item_id[:-1], items.item_id[1:]])[again[1:]][:60]
+    photos = dict(zip(pairs.ravel(), world.studio_photos(pairs.ravel()), strict=True))
+    hashed = {item: imagehash.phash(Image.fromarray(photo)) for item, photo in photos.items()}
+    own = [hashed[a] - hashed[b] for a, b in pairs]
+    other = [hashed[a] - hashed[b] for a, b in zip(pairs[:-1, 0], pairs[1:, 1], strict=True)]
+    assert np.median(own) < np.median(other)

@@ -225,6 +225,23 @@ def test_a_slow_store_is_given_up_at_the_deadline(own):
     set_fault(own.fault_file)
 
 
+def test_a_store_that_grows_slower_is_called_slow_by_everybody_whose_time_it_eats(own):
+    """One caller after another. They meet a store that takes most of their time and leaves the model too little; then one that
+    keeps the threads of those who gave up, so that the next callers do not even get to ask it."""
+    modest = SCORING.replace("now, encoder):\n", "now, encoder):\n    if now > 0: import time; time.sleep(0.1)\n")
+    own.service.stop()
+    options = dict(deadline_ms=1000, row_age_s=0.0, breaker_failures=1000)  # a breaker that opens would hide who comes next
+    with Service(own.address, own.root, fault_file=own.fault_file, **options) as service:
+        service.wait_for(model_version=serve_bundle(own.root, 1, scoring=modest))
+        assert rank(service)["source"] == "online"
+        set_fault(own.fault_file, delay_ms=220)  # three reads a request: 660 of its 700 ms
+        assert [rank(service)["fallback"] for _ in range(3)] == ["store_slow"] * 3
+        set_fault(own.fault_file, delay_ms=3000)
+        assert [rank(service)["fallback"] for _ in range(5)] == ["store_slow"] * 5
+        assert [get(service, "/v1/lists/7").json()["fallback"] for _ in range(4)] == ["store_slow"] * 4
+        assert counted(service, reason="store_slow") == 12 and counted(service, reason="deadline") == 0
+
+
 @pytest.mark.parametrize("start", ["no redis", "lmdb cut short"])
 def test_without_its_store_the_service_starts_degraded_and_recovers(start, tmp_path, request):
     version = serve_bundle(tmp_path / "bundles", 1)

@@ -249,7 +249,7 @@ class Ranker:
         return Live.of(*self._store.live(kind, ids, user.get("friends", ())))
 
     def _is_the_stores_fault(self, pool: _StoreTime, caller: _Caller) -> bool:
-        """At a time-out: has the store eaten the caller's time, or was it the model, or this process itself? The breaker hears of the first.
+        """At a time-out: was it the store, or the model, or this process? The breaker hears of the first.
 
         The store's fault is a read that still lasts and is over its limit, or half of the caller's time and more than that limit.
         """

@@ -63,7 +63,7 @@ def test_the_glossary_leads_back_to_the_chapters(browser, site):
         links = view.page.locator(".term-uses a")
         assert links.count() > 10
         links.first.click()
-        assert re.search(r"/chapters/\w+\.html#.+", view.page.url)
+        view.page.wait_for_url(re.compile(r"/chapters/\w+\.html#.+"))
 
 
 # ---------- a page made for the purpose ----------

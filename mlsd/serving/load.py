@@ -72,7 +72,7 @@ class Load:
         command = [sys.executable, "-m", "mlsd.serving.load", self._directory.name]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
-    def wait_until_started(self, timeout_s: float = 30.0) -> None:
+    def wait_until_started(self, timeout_s: float = 120.0) -> None:
         """Return when the first request has been sent."""
         deadline = time.monotonic() + timeout_s
         while not (Path(self._directory.name) / "started").exists():

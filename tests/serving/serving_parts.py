@@ -160,7 +160,7 @@ def counted(service: Service, name: str = "answers_total", **labels: object) -> 
     return sum(s.value for s in samples if wanted <= s.labels.items())
 
 
-def eventually(true: Callable[[], object], within_s: float = 30.0) -> None:
+def eventually(true: Callable[[], object], within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, "did not become true in time"

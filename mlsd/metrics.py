@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mlsd.estimates import Z
-
 # ---------- probabilities ----------
 
 
@@ -46,23 +44,6 @@ def auc(y: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> f
     negative = np.add.reduceat((weight * (1 - y))[order], ties)
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
-
-
-def calibration_table(y: np.ndarray, p: np.ndarray, bins: int = 10, by: np.ndarray | None = None) -> pd.DataFrame:
-    """Predicted against observed rate in bins. Columns: predicted, observed, low, high, n.
-
-    Bins are quantiles of p, or the values of `by` where given. Interval: Wilson score.
-    """
-    key = pd.qcut(p, bins, labels=False, duplicates="drop") if by is None else np.asarray(by)
-    table = (
-        pd.DataFrame(dict(key=key, y=np.asarray(y, float), p=np.asarray(p, float)))
-        .groupby("key")
-        .agg(predicted=("p", "mean"), observed=("y", "mean"), n=("y", "size"))
-    )
-    centre = (table.observed + Z**2 / (2 * table.n)) / (1 + Z**2 / table.n)
-    half = Z / (1 + Z**2 / table.n) * np.sqrt(table.observed * (1 - table.observed) / table.n + Z**2 / (4 * table.n**2))
-    table["low"], table["high"] = centre - half, centre + half
-    return table[["predicted", "observed", "low", "high", "n"]].rename_axis("bin" if by is None else getattr(by, "name", "group"))
 
 
 # ---------- rankings: one value a request ----------
@@ -111,36 +92,6 @@ def precision(request_id: np.ndarray, relevance: np.ndarray, score: np.ndarray, 
     frame = _ranked(request_id, np.asarray(relevance) > 0, score)
     total = _per_request(frame.relevance, frame.request)
     return (_per_request(np.where(frame["rank"] < k, frame.expected, 0.0), frame.request) / k).where(total > 0)
-
-
-def recall(request_id: np.ndarray, relevance: np.ndarray, score: np.ndarray, k: int = 10) -> pd.Series:
-    """Share of a request's relevant rows that are among the first k. NaN where nothing is relevant."""
-    frame = _ranked(request_id, np.asarray(relevance) > 0, score)
-    total = _per_request(frame.relevance, frame.request)
-    return _per_request(np.where(frame["rank"] < k, frame.expected, 0.0), frame.request) / total.where(total > 0)
-
-
-def _ranked_at_random(request_id: np.ndarray, relevance: np.ndarray, score: np.ndarray) -> pd.DataFrame:
-    """As `_ranked`, with tied scores put in a fixed random order: for metrics not linear in relevance."""
-    shuffled = np.random.default_rng(0).permutation(len(score))
-    return _ranked(np.asarray(request_id)[shuffled], np.asarray(relevance)[shuffled] > 0, np.asarray(score)[shuffled])
-
-
-def reciprocal_rank(request_id: np.ndarray, relevance: np.ndarray, score: np.ndarray, k: int = 10) -> pd.Series:
-    """1 / rank of the first relevant row if within k, else 0. NaN where nothing is relevant."""
-    frame = _ranked_at_random(request_id, relevance, score)
-    total = _per_request(frame.relevance, frame.request)
-    value = np.where((frame.relevance > 0) & (frame["rank"] < k), 1 / (frame["rank"] + 1), 0.0)
-    return pd.Series(value).groupby(frame.request).max().rename_axis("request_id").where(total > 0)
-
-
-def average_precision(request_id: np.ndarray, relevance: np.ndarray, score: np.ndarray, k: int = 10) -> pd.Series:
-    """Mean, over a request's relevant rows, of the precision at their rank (0 beyond k). NaN where nothing is relevant."""
-    frame = _ranked_at_random(request_id, relevance, score)
-    total = _per_request(frame.relevance, frame.request)
-    hits = frame.relevance.groupby(frame.request).cumsum()
-    value = np.where((frame.relevance > 0) & (frame["rank"] < k), hits / (frame["rank"] + 1), 0.0)
-    return _per_request(value, frame.request) / total.where(total > 0)
 
 
 # ---------- rankings: a matrix of scores ----------

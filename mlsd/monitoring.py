@@ -18,8 +18,6 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from mlsd import figures
-from mlsd.estimates import ratio
-from mlsd.metrics import calibration_ratio, log_loss
 
 # ---------- distributions ----------
 
@@ -59,16 +57,6 @@ def psi(reference: Iterable, current: Iterable, bins: int = 10) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def psi_noise(n_reference: int, n_current: int, bins: int = 10, alpha: float = 0.05) -> float:
-    """What PSI exceeds with probability alpha although nothing changed: (1/n + 1/m) times a chi-square quantile, bins - 1 df.
-
-    Holds for independent rows. Source: Yurdakul (2018), "Statistical Properties of Population Stability Index".
-    """
-    if min(n_reference, n_current) < 1 or bins < 2 or not 0 < alpha < 1:
-        raise ValueError(f"expected positive sizes, bins >= 2, 0 < alpha < 1; found {n_reference}, {n_current}, {bins}, {alpha}")
-    return float((1 / n_reference + 1 / n_current) * stats.chi2.ppf(1 - alpha, bins - 1))
-
-
 def drift_by_day(log: pd.DataFrame, column: str, reference_days: Iterable[int], statistic: Callable = psi) -> pd.Series:
     """statistic(reference values, the day's values) for each day of the log. Index: day.
 
@@ -92,11 +80,6 @@ def drift_by_day(log: pd.DataFrame, column: str, reference_days: Iterable[int], 
 def requests_by_day(log: pd.DataFrame, days: Iterable[int]) -> pd.Series:
     """The number of requests on each of `days`; 0 on a day without rows, which is the day to know about. Index: day."""
     return log.groupby("day").request_id.nunique().reindex(list(days), fill_value=0).rename("requests").rename_axis("day")
-
-
-def missing_by_day(log: pd.DataFrame, column: str) -> pd.Series:
-    """The share of a day's rows in which `column` is missing. Index: day."""
-    return log[column].isna().groupby(log.day).mean()
 
 
 def baseline(daily: pd.Series | pd.DataFrame, reference_days: Iterable[int]) -> pd.Series | pd.DataFrame:
@@ -141,25 +124,6 @@ def matured(log: pd.DataFrame, today: int, window_days: int) -> pd.DataFrame:
     if window_days < 0:
         raise ValueError(f"window_days: expected at least 0, found {window_days}")
     return log[log.day < today - window_days]
-
-
-def performance_by_day(log: pd.DataFrame, outcome: str, prediction: str, groups: str = "user_id") -> pd.DataFrame:
-    """How the predictions of each day did. Index: day; columns n, predicted, observed, calibration, low, high, log_loss.
-
-    calibration: expected over observed outcomes (1 is right, above 1 promises too much), with a 95% interval, users being the unit.
-    Raises ValueError if an outcome is missing: pass matured rows. Days without any positive have calibration NaN.
-    """
-    if log[outcome].isna().any():
-        raise ValueError(f"{outcome}: {int(log[outcome].isna().sum())} of {len(log)} outcomes are not known yet; use matured() first")
-    rows = {}
-    for day, part in log.groupby("day"):
-        y, p = part[outcome].to_numpy(float), part[prediction].to_numpy(float)
-        row = dict(n=len(part), predicted=p.mean(), observed=y.mean(), calibration=np.nan, low=np.nan, high=np.nan, log_loss=log_loss(y, p))
-        if y.sum() > 0 and part[groups].nunique() > 1:
-            inverse = ratio(y, p, part[groups].to_numpy())  # observed / expected: its interval is the better behaved one
-            row |= dict(calibration=calibration_ratio(y, p), low=1 / inverse.high, high=1 / inverse.low if inverse.low > 0 else np.inf)
-        rows[day] = row
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("day")
 
 
 # ---------- alarms ----------

@@ -40,7 +40,7 @@ LAB_SECTIONS = ["Predict", "Change", "Discuss"]
 QUOTED = "quoted"  # the tag of a lab's cell that is a chapter's, which its metadata name: mlsd.from
 KERNEL = "mlsd"  # share/jupyter: it carries the variables that a page needs
 
-# name -> (least, most) of what `measures` measures in a page. See DEBTS in tests/chapters/test_contract.py.
+# name -> (least, most) of what `measures` measures in a page.
 CHAPTER_BOUNDS = {
     "lines of code": (0, 400),
     "median cell": (0, 8),
@@ -169,19 +169,15 @@ def measures(notebook: NotebookNode) -> dict[str, float]:
     }
 
 
-def bounds(notebook: NotebookNode, debts: Mapping[str, float] | None = None) -> Iterator[str]:
-    """`debts`: what a page may exceed for now, and to what ceiling. A debt that is paid is a fault too: take it out."""
-    debts = debts or {}
+def bounds(notebook: NotebookNode) -> Iterator[str]:
+    """A page is within its bounds."""
     try:
         measured = measures(notebook)
     except NoLiteral:
         return  # which `claims_to_read` says
     for name, (least, most) in (LAB_BOUNDS if kind_of(notebook) == "lab" else CHAPTER_BOUNDS).items():
-        if not least <= measured[name] <= max(most, debts.get(name, most)):
-            ceiling = f"; the ceiling of its debt is {debts[name]}" if name in debts else ""
-            yield f"{name}: expected {least:,} to {most:,}, found {measured[name]:,}{ceiling}"
-        elif name in debts and measured[name] <= most:
-            yield f"{name}: the debt is paid ({measured[name]:,} is at most {most:,}), remove it from the table"
+        if not least <= measured[name] <= most:
+            yield f"{name}: expected {least:,} to {most:,}, found {measured[name]:,}"
 
 
 def claims_to_read(notebook: NotebookNode) -> Iterator[str]:

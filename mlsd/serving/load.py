@@ -72,7 +72,7 @@ class Load:
         command = [sys.executable, "-m", "mlsd.serving.load", self._directory.name]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
-    def wait_until_started(self, timeout_s: float = 30.0) -> None:
+    def wait_until_started(self, timeout_s: float = 120.0) -> None:
         """Return when the first request has been sent."""
         deadline = time.monotonic() + timeout_s
         while not (Path(self._directory.name) / "started").exists():
@@ -96,6 +96,11 @@ class Load:
         table = pd.DataFrame(json.loads(self._result.read_text()))
         self._directory.cleanup()
         return table
+
+    def finish(self) -> pd.DataFrame:
+        """Send nothing more; the `result()` of what has been sent. So a load can last as long as what happens under it."""
+        (Path(self._directory.name) / "enough").touch()
+        return self.result()
 
     def stop(self) -> None:
         """End it without a result."""
@@ -209,7 +214,7 @@ async def _main(directory: Path) -> None:
     n, rate = spec["n"], spec["rate"]
     due_s = None if rate is None else np.cumsum(np.random.default_rng(spec["seed"]).exponential(1 / rate, n))
     rows: list[dict | None] = [None] * n
-    turn = iter(range(n))
+    turn, enough = iter(range(n)), directory / "enough"
     start = time.perf_counter()
 
     async def client() -> None:
@@ -218,13 +223,15 @@ async def _main(directory: Path) -> None:
             due = time.perf_counter() if due_s is None else start + due_s[i]
             if due > time.perf_counter():
                 await asyncio.sleep(due - time.perf_counter())
+            if enough.exists():
+                break
             row = await _send(connection, requests[i % len(requests)], due, spec)
             rows[i] = dict(call=i % len(requests), at_s=due - start, **row)
         connection.close()
 
     (directory / "started").touch()
     await asyncio.gather(*(client() for _ in range(min(spec["concurrency"], n))))
-    (directory / "result.json").write_text(json.dumps(rows))
+    (directory / "result.json").write_text(json.dumps([row for row in rows if row is not None]))
 
 
 if __name__ == "__main__":

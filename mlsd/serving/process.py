@@ -33,7 +33,7 @@ class Service:
     new Service to an old one's name ends the old one.
     """
 
-    def __init__(self, store: str | Path, bundles: str | Path, start_timeout_s: float = 30.0, **options: object) -> None:
+    def __init__(self, store: str | Path, bundles: str | Path, start_timeout_s: float = 120.0, **options: object) -> None:
         self._timeout_s = start_timeout_s
         self._environment = os.environ | dict(MLSD_STORE=str(store))
         self._arguments = ["--bundles", str(bundles)]
@@ -90,12 +90,12 @@ class Service:
     def health(self) -> dict:
         """What /health/ready says: ready, model_version, list_version, degraded."""
         try:
-            with self._direct.open(self.url + "/health/ready", timeout=5) as response:
+            with self._direct.open(self.url + "/health/ready", timeout=30) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:  # 503: not ready, and why
             return json.load(error)
 
-    def wait_for(self, timeout_s: float = 30.0, **expected: object) -> None:
+    def wait_for(self, timeout_s: float = 120.0, **expected: object) -> None:
         """Return when its health says so, e.g. wait_for(model_version="0123456789ab"). Raises ProcessError if it never does."""
         deadline = time.monotonic() + timeout_s
         while not expected.items() <= (health := self.health()).items():

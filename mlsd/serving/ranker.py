@@ -10,9 +10,11 @@ import asyncio
 import itertools
 import math
 import secrets
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +25,7 @@ from mlsd.serving.mechanisms import Breaker, Limits, MicroBatcher, RowCache, in_
 from mlsd.serving.scoring import Live
 from mlsd.serving.store import ANYONE, Store, TopK
 
+LIST_THREADS = 2
 MAX_BAD_ROWS = 8  # of one request; with more, it is not the rows that are bad but the code
 _PROCESS, _NUMBER = secrets.token_hex(6), itertools.count()
 
@@ -70,13 +73,56 @@ class Unavailable(RuntimeError):
 
 
 @dataclass
+class _Caller:
+    """Who waits from `arrived` to `give_up_at`, and what became of that time as far as the store took it (seconds)."""
+
+    arrived: float
+    give_up_at: float
+    begun: bool = False  # it has got a thread
+    held_s: float = 0.0  # it waited for that thread, which waited for the store
+    asking_since: float | None = None  # the store is being asked, since then ...
+    asked_s: float = 0.0  # ... or has answered, after so long
+
+
+class _StoreTime:
+    """What the callers of one pool of threads wait for the store: each in its own reads, or for threads that others' reads hold."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._reads: dict[int, tuple[float, float | None]] = {}  # of each thread the last: its beginning, and its end if it has ended
+
+    def begin(self, caller: _Caller) -> None:
+        """In the caller's thread, first of all."""
+        begun, ended = self._reads.get(threading.get_ident(), (0.0, 0.0))
+        caller.held_s, caller.begun = max(0.0, ended - max(begun, caller.arrived)), True
+
+    @contextmanager
+    def reading(self, caller: _Caller) -> Iterator[None]:
+        """In the caller's thread, around all that is asked of the store."""
+        begun = caller.asking_since = time.monotonic()
+        self._reads[threading.get_ident()] = (begun, None)
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            self._reads[threading.get_ident()] = (begun, ended)
+            caller.asked_s, caller.asking_since = ended - begun, None
+
+    def eaten_s(self, caller: _Caller, now: float) -> float:
+        """How much of the caller's time the store took until now."""
+        if caller.begun:
+            return caller.held_s + (caller.asked_s if caller.asking_since is None else now - caller.asking_since)
+        open_reads = [begun for begun, ended in list(self._reads.values()) if ended is None]
+        return now - max(caller.arrived, *open_reads) if len(open_reads) >= self._threads else 0.0
+
+
+@dataclass
 class _Work:
-    """The queries of one call on their way to scores. `asking_since` is set while the store is being asked."""
+    """The queries of one call on their way to scores."""
 
     bundle: Bundle
     queries: Sequence[Query]
-    give_up_at: float
-    asking_since: float | None = None
+    caller: _Caller
     parts: list[_Part] = field(default_factory=list)
     matrix: np.ndarray | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
@@ -100,7 +146,8 @@ class Ranker:
     def __init__(self, store: Store, bundles: BundleSource, limits: Limits) -> None:
         self._store, self._bundles, self._limits = store, bundles, limits
         self._model_threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="model")
-        self._list_threads = ThreadPoolExecutor(2, thread_name_prefix="lists")
+        self._list_threads = ThreadPoolExecutor(LIST_THREADS, thread_name_prefix="lists")
+        self._ranking, self._listing = _StoreTime(limits.threads), _StoreTime(LIST_THREADS)
         self._breaker = Breaker(limits.breaker_failures, limits.breaker_open_s)
         self._micro = MicroBatcher(_predict_together, limits.micro_batch, limits.micro_wait_ms / 1000) if limits.micro_batch else None
         self._item_rows = RowCache(lambda ids, version: store.rows("item", ids, version), limits.row_age_s)
@@ -125,9 +172,10 @@ class Ranker:
             return await self._fall_back(queries, "no_model", due)
         if not self._breaker.allows():
             return [self._from_memory(query, "store_down") for query in queries]
-        work = _Work(bundle, queries, arrived + (1 - self._limits.fallback_share) * self._limits.deadline_ms / 1000)
+        caller = _Caller(arrived, arrived + (1 - self._limits.fallback_share) * self._limits.deadline_ms / 1000)
+        work = _Work(bundle, queries, caller)
         try:
-            async with asyncio.timeout(work.give_up_at - time.monotonic()):
+            async with asyncio.timeout(caller.give_up_at - time.monotonic()):
                 if self._micro is None:
                     answers = await in_thread(self._model_threads, self._rank, work)
                 else:
@@ -141,7 +189,7 @@ class Ranker:
             self._breaker.record(ok=not isinstance(error, StoreDown | StoreSlow))
             return [self._from_memory(query, error.reason) for query in queries]
         except TimeoutError:
-            if self._is_the_stores_fault(work.asking_since, work.give_up_at):
+            if self._is_the_stores_fault(self._ranking, caller):
                 return [self._from_memory(query, "store_slow") for query in queries]
             return await self._fall_back(queries, "deadline", due)
         except Exception:  # the bundle's own code met rows that it cannot handle
@@ -162,22 +210,16 @@ class Ranker:
 
     def _prepare(self, work: _Work) -> None:
         """Hydrate all queries with one read a kind of row, and compute their features."""
-        if time.monotonic() + min(self._takes_s, self._limits.deadline_ms / 4000) > work.give_up_at:
+        caller = work.caller
+        self._ranking.begin(caller)
+        if time.monotonic() + min(self._takes_s, self._limits.deadline_ms / 4000) > caller.give_up_at:
             raise TimeoutError  # it would come too late: leave the time to one that can still be in time
-        start, work.asking_since = time.perf_counter(), time.monotonic()
-        bundle, version = work.bundle, work.bundle.encoder_version
-        users = self._store.rows("user", [query.user_id for query in work.queries], version)
-        rows = self._item_rows(list(dict.fromkeys(itertools.chain.from_iterable(q.item_ids for q in work.queries))), version)
-        lives = []
-        for query, user in zip(work.queries, users, strict=True):
-            part = _Part(query, [i for i in query.item_ids if i in rows], [rows[i] for i in query.item_ids if i in rows])
-            part.fallback = "unknown_items" if not part.ids else "unknown_user" if user is None else None
-            work.parts.append(part)
-            lives.append(None if part.fallback else self._live(bundle.live, part.ids, user))
-        work.asking_since = None
-        if time.monotonic() > work.give_up_at:
-            raise TimeoutError
+        start = time.perf_counter()
+        with self._ranking.reading(caller):
+            users, lives = self._hydrate(work)
+        _stop_if_late(caller)
         hydrated = time.perf_counter()
+        bundle = work.bundle
         for part, user, live in zip(work.parts, users, lives, strict=True):
             if live is not None:
                 _compute_features(bundle, part, user, live)
@@ -185,17 +227,35 @@ class Ranker:
         work.matrix = np.concatenate(known) if len(known) > 1 else known[0] if known else np.empty((0, bundle.model.num_feature()))
         work.stages_ms |= dict(hydrate=(hydrated - start) * 1000, features=(time.perf_counter() - hydrated) * 1000)
 
+    def _hydrate(self, work: _Work) -> tuple[list[dict | None], list[Live | None]]:
+        """Fill work.parts; returns the row and the live counts of each query. No read begins after the caller has given up."""
+        version = work.bundle.encoder_version
+        users = self._store.rows("user", [query.user_id for query in work.queries], version)
+        _stop_if_late(work.caller)
+        rows = self._item_rows(list(dict.fromkeys(itertools.chain.from_iterable(q.item_ids for q in work.queries))), version)
+        lives = []
+        for query, user in zip(work.queries, users, strict=True):
+            part = _Part(query, [i for i in query.item_ids if i in rows], [rows[i] for i in query.item_ids if i in rows])
+            part.fallback = "unknown_items" if not part.ids else "unknown_user" if user is None else None
+            work.parts.append(part)
+            _stop_if_late(work.caller)
+            lives.append(None if part.fallback else self._live(work.bundle.live, part.ids, user))
+        return users, lives
+
     def _live(self, kind: str | None, ids: list[int], user: dict) -> Live:
         """Counts and an intersection made by the store: what is popular costs no more to hydrate than what is not."""
         if kind is None:
             return Live.of(np.zeros(len(ids)), np.zeros(len(ids)))
         return Live.of(*self._store.live(kind, ids, user.get("friends", ())))
 
-    def _is_the_stores_fault(self, asking_since: float | None, due: float) -> bool:
-        """At a time-out: has the store kept us waiting, or was this process itself late to notice? The breaker hears of the first."""
-        now = time.monotonic()
-        waited = 0.0 if asking_since is None else now - asking_since
-        blamed = waited > self._limits.store_ms / 1000 and now - due < waited / 4
+    def _is_the_stores_fault(self, pool: _StoreTime, caller: _Caller) -> bool:
+        """At a time-out: was it the store, or the model, or this process? The breaker hears of the first.
+
+        The store's fault is a read that still lasts and is over its limit, or half of the caller's time and more than that limit.
+        """
+        now, limit = time.monotonic(), self._limits.store_ms / 1000
+        eaten, lasts = pool.eaten_s(caller, now), caller.asking_since is not None and now - caller.asking_since > limit
+        blamed = (lasts or eaten > max(limit, (caller.give_up_at - caller.arrived) / 2)) and now - caller.give_up_at < eaten / 4
         if blamed:
             self._breaker.record(ok=False)
         return blamed
@@ -224,11 +284,12 @@ class Ranker:
         """For each user the best list there is, and why it is not the user's own."""
         if not self._breaker.allows():
             return [(None, "store_down")] * len(user_ids)
-        begun: list[float] = []
+        caller = _Caller(time.monotonic(), due)
 
         def read() -> list[tuple[TopK | None, str | None]]:
-            begun.append(time.monotonic())
-            return [self._list_of(user_id) for user_id in user_ids]
+            self._listing.begin(caller)
+            with self._listing.reading(caller):
+                return [self._list_of(user_id) for user_id in user_ids]
 
         try:
             async with asyncio.timeout(due - time.monotonic()):
@@ -237,8 +298,7 @@ class Ranker:
             self._breaker.record(ok=False)
             return [(None, error.reason)] * len(user_ids)
         except TimeoutError:
-            slow = self._is_the_stores_fault(begun[0] if begun else None, due)
-            return [(None, "store_slow" if slow else "deadline")] * len(user_ids)
+            return [(None, "store_slow" if self._is_the_stores_fault(self._listing, caller) else "deadline")] * len(user_ids)
         self._breaker.record(ok=True)
         return found
 
@@ -296,6 +356,11 @@ class Ranker:
             self._micro.close()
         for threads in (self._model_threads, self._list_threads):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _stop_if_late(caller: _Caller) -> None:
+    if time.monotonic() > caller.give_up_at:
+        raise TimeoutError
 
 
 def _compute_features(bundle: Bundle, part: _Part, user: dict, live: Live) -> None:

@@ -45,7 +45,7 @@ class RedisServer:
     Raises RedisMissing if there is no binary, ProcessError with its log if it does not start.
     """
 
-    def __init__(self, password: str | None = None, start_timeout_s: float = 10.0) -> None:
+    def __init__(self, password: str | None = None, start_timeout_s: float = 60.0) -> None:
         self._binary, self._password, self._timeout_s = redis_binary(), password, start_timeout_s
         self._directory = tempfile.TemporaryDirectory(prefix="mlsd-redis-")
         with socket.socket() as probe:

@@ -13,10 +13,6 @@ from press.notebooks import read
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 LABS = [page for page in pages() if page not in CHAPTERS]
 
-# What a page may exceed for now, and by how much: a ceiling may be lowered and never raised, and a debt that is
-# paid must leave the table. No new page may enter it.
-DEBTS: dict[str, dict[str, float]] = {}
-
 
 def rules():
     for page in pages():
@@ -26,13 +22,8 @@ def rules():
 
 @pytest.mark.parametrize(("page", "rule"), list(rules()))
 def test_page(page, rule):
-    notebook = read(page)
-    faults = list(rule(notebook, DEBTS.get(name_of(page))) if rule is contract.bounds else rule(notebook))
+    faults = list(rule(read(page)))
     assert not faults, "\n".join([name_of(page), *faults])
-
-
-def test_only_pages_that_are_there_have_debts():
-    assert set(DEBTS) <= set(map(name_of, pages()))
 
 
 def test_labs_are_labs_and_chapters_are_none():
@@ -212,14 +203,6 @@ def test_a_quoted_cell_is_the_cell_of_its_chapter():
     cell_holding(lost, claim_cell(1)).metadata.mlsd = {"from": "huge"}
     assert "no longer a cell of tiny" in list(contract.quoted(drifted, chapters))[0]
     assert "quoted from 'huge', which is no chapter" in list(contract.quoted(lost, chapters))[0]
-
-
-def test_a_debt_is_a_ceiling_and_leaves_the_table_when_it_is_paid():
-    notebook = tiny_chapter()
-    edit("colophon()", "colophon()\n" * 31)(notebook)
-    assert list(contract.bounds(notebook, {"longest cell": 31})) == []
-    assert "the ceiling of its debt is 30.5" in list(contract.bounds(notebook, {"longest cell": 30.5}))[0]
-    assert "the debt is paid" in list(contract.bounds(tiny_chapter(), {"longest cell": 31}))[0]
 
 
 def test_a_number_with_its_source_is_no_typed_result():

@@ -194,7 +194,7 @@ FETCH = "import sys; from pathlib import Path; from mlsd import datasets, files;
 
 
 def test_a_fetch_that_is_killed_takes_its_installer_with_it_and_leaves_nothing_for_ever(data, silent_index):
-    silent_index.settimeout(60)
+    silent_index.settimeout(300)
     patient = FETCH.replace("datasets.fetch()", "datasets.STALL_SECONDS = 600; datasets.fetch()")
     fetching = subprocess.Popen([sys.executable, "-c", patient, data])
     connection, _ = silent_index.accept()  # the installer is at work

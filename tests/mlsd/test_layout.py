@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "files": set(),
     "worlds": {"worlds", "files"},
     "estimates": set(),
-    "metrics": {"estimates"},
+    "metrics": set(),
     "timing": set(),
     "search": set(),
     "pretrained": {"files"},
@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "off_policy": {"estimates"},
     "policies": {"worlds"},
     "datasets": {"files", "worlds"},
-    "monitoring": {"estimates", "metrics", "figures"},
+    "monitoring": {"figures"},
     "serving": {"serving", "timing"},
 }
 

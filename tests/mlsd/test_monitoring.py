@@ -11,7 +11,6 @@ import pytest
 from river.drift import ADWIN, KSWIN, PageHinkley
 from scipy import stats
 
-from mlsd.metrics import calibration_ratio, log_loss
 from mlsd.monitoring import (
     Monitor,
     RetrainingTrigger,
@@ -20,10 +19,7 @@ from mlsd.monitoring import (
     detection_delay,
     drift_by_day,
     matured,
-    missing_by_day,
-    performance_by_day,
     psi,
-    psi_noise,
     report,
     requests_by_day,
     stream_alarms,
@@ -61,14 +57,6 @@ def test_psi_of_a_feature_with_a_heavy_tie():
     assert psi(reference, np.concatenate([np.zeros(3000), RNG.random(7000)])) > 0.5
 
 
-@pytest.mark.parametrize("n_reference, n_current, bins", [(2000, 500, 10), (20_000, 2000, 10), (5000, 5000, 5)])
-def test_psi_noise_is_exceeded_as_often_as_it_says(n_reference, n_current, bins):
-    rng = np.random.default_rng(1)
-    limit = psi_noise(n_reference, n_current, bins, alpha=0.1)
-    above = sum(psi(rng.normal(size=n_reference), rng.normal(size=n_current), bins) > limit for _ in range(300))
-    assert stats.binomtest(above, 300, 0.1).pvalue > 0.005
-
-
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -77,7 +65,6 @@ def test_psi_noise_is_exceeded_as_often_as_it_says(n_reference, n_current, bins)
         (lambda: psi([1.0, np.nan], [1.0]), "reference: 1 of 2 values are missing"),
         (lambda: psi([1.0], [None, "a"]), "current: 1 of 2 values are missing"),
         (lambda: psi([1.0], [1.0], bins=1), "bins: expected at least 2, found 1"),
-        (lambda: psi_noise(0, 10), "expected positive sizes"),
         (lambda: Monitor("m", pd.Series([1.0]), 2, 1), "expected low < high"),
         (lambda: Monitor("m", pd.Series([1.0]), patience=0), "patience and known_after of at least 1"),
         (lambda: Monitor("m", pd.Series([1.0]), known_after=0), "found 1 and 0"),
@@ -124,31 +111,6 @@ def test_drift_by_day_is_the_statistic_against_the_reference(log):
     assert by_day[11] == expected and by_day[10] > 3 * by_day[7]
     leave_one_out = stats.ks_2samp(log.x[(log.day < 5) & (log.day != 2)], log.x[log.day == 2]).statistic
     assert by_day[2] == leave_one_out
-
-
-def test_performance_by_day_agrees_with_the_metrics(log):
-    table = performance_by_day(log, "y", "p")
-    day = log[log.day == 3]
-    assert table.calibration[3] == calibration_ratio(day.y, day.p) and table.log_loss[3] == log_loss(day.y, day.p)
-    assert ((table.low < table.calibration) & (table.calibration < table.high)).all()
-
-
-def test_calibration_intervals_cover_with_users_who_repeat():
-    rng, covered = np.random.default_rng(3), 0
-    for _ in range(300):
-        user = rng.integers(0, 200, 1500)
-        taste = rng.choice([0.0, 0.2], 200)  # the model knows the mean only: rows of a user resemble each other
-        log = pd.DataFrame(dict(day=0, user_id=user, p=0.1, y=(rng.random(1500) < taste[user]).astype(float)))
-        row = performance_by_day(log, "y", "p").loc[0]
-        covered += row.low <= 1 <= row.high
-    assert stats.binomtest(covered, 300, 0.95).pvalue > 0.005
-
-
-def test_performance_refuses_unknown_outcomes_and_survives_a_day_without_positives(log):
-    table = performance_by_day(log.assign(y=0.0), "y", "p")
-    assert table.calibration.isna().all() and (table.observed == 0).all()
-    with pytest.raises(ValueError, match="1 of 6000 outcomes are not known yet; use matured"):
-        performance_by_day(log.assign(y=log.y.where(log.index != 5)), "y", "p")
 
 
 def test_matured_rows_are_those_whose_window_closed(log):
@@ -300,10 +262,6 @@ def test_volume_counts_days_without_rows(log):
     volume = requests_by_day(rows, range(13))
     assert volume[3] == 125 and volume[[11, 12]].tolist() == [0, 0]
     assert Monitor("volume", volume, low=100).first_alarm(0) == 11
-
-
-def test_missing_by_day(log):
-    assert missing_by_day(log.assign(x=log.x.where(log.day != 5)), "x").to_dict() == {day: float(day == 5) for day in range(12)}
 
 
 # ---------- streams ----------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlsd.serving.bundle import encoder_version, publish_bundle, read_bundle, write_bundle
-from mlsd.serving.load import Call
+from mlsd.serving.load import Call, Load
 from mlsd.serving.process import Service
 from mlsd.serving.scoring import Live
 from mlsd.serving.store import ANYONE, Store, open_store
@@ -88,7 +89,7 @@ class Parts:
     def __init__(self, directory: Path, store_address: str | None = None, **options: object) -> None:
         self.root = directory / "bundles"
         self.address = store_address or str(directory / "store")
-        self.store = open_store(self.address)
+        self.store = open_store(self.address, timeout_s=10)
         self.store.clear()
         fill(self.store)
         self.version = serve_bundle(self.root, 1)
@@ -124,6 +125,18 @@ def rank_calls(n: int = 50, **more: object) -> list[Call]:
     return [Call("/v1/rank", dict(user_id=i % len(USERS), item_ids=CANDIDATES, **more)) for i in range(n)]
 
 
+@contextmanager
+def under_load(service: Service, calls: Sequence[Call], **how: object) -> Iterator[Load]:
+    """A load that has begun and lasts until the test ends it with `finish`, however fast or slow the machine is."""
+    load = Load(service.url, calls, **dict(n=1_000_000) | how)
+    try:
+        load.wait_until_started()
+        yield load
+    finally:
+        if load._process.poll() is None:
+            load.stop()
+
+
 def pairs(answer: dict) -> list[tuple[int, float]]:
     return [(i["item_id"], i["score"]) for i in answer["items"]]
 
@@ -147,7 +160,7 @@ def counted(service: Service, name: str = "answers_total", **labels: object) -> 
     return sum(s.value for s in samples if wanted <= s.labels.items())
 
 
-def eventually(true: Callable[[], object], within_s: float = 30.0) -> None:
+def eventually(true: Callable[[], object], within_s: float = 120.0) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline, "did not become true in time"

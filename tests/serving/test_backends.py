@@ -59,7 +59,7 @@ def test_a_store_that_is_away_says_so_at_once_or_lazily_and_is_used_when_it_come
         come_back = address.unlink
     else:
         server = request.getfixturevalue("own_redis")
-        address, options, come_back = server.url, dict(timeout_s=1), server.start
+        address, options, come_back = server.url, dict(timeout_s=10), server.start
         server.kill()
     with pytest.raises(StoreDown, match="cannot"):
         open_store(address, **options)
@@ -292,7 +292,7 @@ def test_a_write_lock_that_another_process_holds_is_given_up_in_time(tmp_path):
         with open_store(tmp_path) as again:
             assert again.current() == "v1"
         holder.communicate("")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not store.event_ids():  # the writer's thread comes free by itself
             assert time.monotonic() < deadline
             try:
@@ -319,7 +319,7 @@ def test_a_process_whose_writer_is_stuck_can_end(tmp_path):
         """,
         tmp_path,
     )
-    out, err = stuck.communicate(timeout=30)
+    out, err = stuck.communicate(timeout=120)
     assert (stuck.returncode, out) == (0, "store_busy\n"), err
     holder.communicate("")
 
@@ -420,13 +420,13 @@ def test_no_accepted_event_is_lost_when_redis_is_killed(own_redis):
 
 @on_unix
 def test_a_frozen_redis_is_slow_and_is_not_asked_twice(own_redis):
-    with open_store(own_redis.url, timeout_s=0.5) as store:
+    with open_store(own_redis.url, timeout_s=1.5) as store:
         own_redis.pause()
         for ask in (store.ping, lambda: store.accept([("e", "rsvp", 1, 1)]), lambda: store.live("rsvp", [1], [1])):
             start = time.monotonic()
             with pytest.raises(StoreSlow, match="no answer in time"):
                 ask()
-            assert 0.4 < time.monotonic() - start < 0.95
+            assert 1.4 < time.monotonic() - start < 2.9
         own_redis.resume()
         store.ping()
 

@@ -17,9 +17,13 @@ def find(image):
     return BOX
 
 
+seen = []
+
+
 def slowly(image):
-    """A detector as slow as a real one; named by the test that starts it in a process."""
-    time.sleep(0.05)
+    """A detector as slow as a real one, which never comes to its end; named by the test that starts it in a process."""
+    seen.append(image)
+    time.sleep(0.05 if len(seen) < 15 else 600)
     return BOX
 
 
@@ -106,8 +110,8 @@ def test_a_job_that_is_handed_out_again_changes_nothing(tmp_path, raw, archive):
 def test_killed_in_the_middle_the_next_worker_ends_it(tmp_path, raw, archive):
     with open_queue(tmp_path / "queue") as queue:
         queue.put([{"frame": i} for i in range(20)])
-    arguments = (tmp_path / "queue", raw, archive.folder, "v1", "test_batch:slowly", 0.5)
-    first = start_worker(*arguments)
+    arguments = (tmp_path / "queue", raw, archive.folder, "v1")
+    first = start_worker(*arguments, "test_batch:slowly", 0.5)
     while len(archive.frames()) < 5:
         assert first.poll() is None, first.stderr.read().decode()
         time.sleep(0.01)
@@ -115,8 +119,8 @@ def test_killed_in_the_middle_the_next_worker_ends_it(tmp_path, raw, archive):
     first.wait()
     before = archive.frames()
     assert 5 <= len(before) < 20
-    second = start_worker(*arguments)
-    assert second.wait(30) == 0, second.stderr.read().decode()
+    second = start_worker(*arguments, "test_batch:find", 0.5)
+    assert second.wait(120) == 0, second.stderr.read().decode()
     assert archive.frames() == list(range(20))
     workers = [archive.record(i, "v1")["worker"] for i in range(20)]
     assert {workers[i] for i in before} == {first.pid} and set(workers) <= {first.pid, second.pid}

@@ -15,7 +15,7 @@ from mlsd.serving.store import Store
 @pytest.fixture(params=["lmdb", "redis"])
 def backend(request, tmp_path):
     where = tmp_path if request.param == "lmdb" else request.getfixturevalue("redis_server").url
-    backend = open_backend(where, namespace="blocks")
+    backend = open_backend(where, namespace="blocks", timeout_s=10)
     backend.delete("")
     yield backend
     backend.close()

@@ -8,7 +8,7 @@ import textwrap
 import time
 
 import pytest
-from serving_parts import rank_calls
+from serving_parts import counted, eventually, rank_calls, under_load
 
 from mlsd.serving.load import Call, Load, run_load, summary
 
@@ -16,14 +16,18 @@ LIVE = [Call("/health/live", None, "GET")]
 
 
 def test_an_open_loop_sees_a_stall_that_a_closed_loop_hides(parts):
+    def answered_again(n: int) -> None:
+        target = counted(parts.service, route="live") + n
+        eventually(lambda: counted(parts.service, route="live") >= target)
+
     def during_a_stall(**how: object) -> dict[str, float]:
-        load = Load(parts.service.url, LIVE, 600, **how)
-        load.wait_until_started()
-        time.sleep(0.15)
-        parts.service.pause()
-        time.sleep(0.6)
-        parts.service.resume()
-        return summary(load.result())
+        with under_load(parts.service, LIVE, **how) as load:
+            answered_again(300)
+            parts.service.pause()
+            time.sleep(1.0)
+            parts.service.resume()
+            answered_again(300)
+            return summary(load.finish())
 
     closed, opened = during_a_stall(concurrency=1), during_a_stall(concurrency=64, rate=400)
     assert closed["max_ms"] > 500 and closed["p99_ms"] < closed["max_ms"] / 3, "one request in 600 waited: p99 does not see it"

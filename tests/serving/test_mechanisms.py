@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from mlsd.serving import mechanisms
 from mlsd.serving.mechanisms import Breaker, MicroBatcher, Overload, RowCache
 
 
@@ -72,8 +74,9 @@ def test_a_micro_batcher_does_not_let_the_queue_grow_without_end():
     asyncio.run(scene())
 
 
-def test_a_row_cache_asks_once_forgets_in_time_and_keeps_versions_apart():
-    asked = []
+def test_a_row_cache_asks_once_forgets_in_time_and_keeps_versions_apart(monkeypatch):
+    asked, now = [], [100.0]
+    monkeypatch.setattr(mechanisms, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def read(ids, version):
         asked.append((tuple(ids), version))
@@ -84,7 +87,7 @@ def test_a_row_cache_asks_once_forgets_in_time_and_keeps_versions_apart():
     cache([1, 2, 9], "a")
     assert asked == [((1, 2, 9), "a"), ((9,), "a")], "what is there is kept, what is not is asked for again"
     assert cache([1], "b")[1]["by"] == "b"
-    time.sleep(0.25)
+    now[0] += 0.25
     cache([1], "a")
     assert asked[-1] == ((1,), "a"), "a row is not older than it may be"
     cache(range(20, 29), "a")

@@ -11,10 +11,10 @@ import time
 
 import psutil
 import pytest
-from serving_parts import SCORING, eventually, rank, rank_calls, serve_bundle
+from serving_parts import SCORING, counted, eventually, rank, rank_calls, serve_bundle, under_load
 
 from mlsd.serving.faults import set_fault
-from mlsd.serving.load import Load, run_load
+from mlsd.serving.load import run_load
 from mlsd.serving.process import ProcessError, Service
 
 
@@ -29,7 +29,7 @@ def test_the_service_ends_with_the_process_that_started_it(parts, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(code), parts.address, str(parts.root)]
     parent = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
     pid = int(parent.stdout)
-    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 10)
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_start_and_stop_leave_nothing_behind(parts, tmp_path, monkeypatch):
@@ -50,13 +50,12 @@ def test_a_service_that_cannot_start_says_why(parts, tmp_path):
 
 def test_a_stopped_service_finishes_what_it_has_begun(own):
     set_fault(own.fault_file, delay_ms=20)
-    load = Load(own.service.url, rank_calls(), 400, concurrency=4)
-    load.wait_until_started()
-    time.sleep(0.5)
-    own.service.stop()
-    result = load.result()
+    with under_load(own.service, rank_calls(), concurrency=4) as load:
+        eventually(lambda: counted(own.service, route="rank") > 20)
+        own.service.stop()
+        result = load.finish()
     begun = result[result.status == 200]
-    assert len(begun) > 5
+    assert len(begun) > 20
     assert not (result.error == "IncompleteReadError").sum() > 4, "at most the idle connection of each client is cut"
 
 
@@ -64,7 +63,7 @@ def ends(service: Service) -> float:
     """Seconds from SIGTERM to the end of the process."""
     start = time.monotonic()
     service._process.terminate()
-    service._process.wait(20)
+    service._process.wait(60)
     return time.monotonic() - start
 
 
@@ -73,7 +72,7 @@ def test_with_idle_and_half_open_connections_it_ends_when_told_to(own):
     for i, client in enumerate(idle):
         client.sendall([b"", b"POST /v1/rank HT", b"POST /v1/rank HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"][i % 3])
     time.sleep(0.2)
-    assert ends(own.service) < 12
+    assert ends(own.service) < 20
     for client in idle:
         try:
             assert client.recv(1000) is not None
@@ -84,10 +83,11 @@ def test_with_idle_and_half_open_connections_it_ends_when_told_to(own):
 
 def test_with_a_model_that_never_returns_it_ends_when_told_to(own):
     stuck = SCORING.replace("now, encoder):\n", "now, encoder):\n    while now > 0: pass\n")
-    own.service.wait_for(model_version=serve_bundle(own.root, 1, scoring=stuck))
-    answer = rank(own.service)
-    assert answer["fallback"] == "deadline" and answer["source"] == "batch"
-    assert ends(own.service) < 15
+    with Service(own.address, own.root, deadline_ms=6000) as service:  # the list is read beside a thread that never rests
+        service.wait_for(model_version=serve_bundle(own.root, 1, scoring=stuck))
+        answer = rank(service)
+        assert answer["fallback"] == "deadline" and answer["source"] == "batch"
+        assert ends(service) < 20
 
 
 def test_loopback_needs_no_proxy(parts, monkeypatch):

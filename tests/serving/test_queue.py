@@ -28,14 +28,14 @@ def name() -> str:
 
 @pytest.fixture
 def jobs(where, name):
-    with open_queue(where, name, lease_s=60) as queue:
+    with open_queue(where, name, lease_s=60, timeout_s=10) as queue:
         yield queue
 
 
 @pytest.fixture
 def short(where, name):
     """A queue whose leases are over at once."""
-    with open_queue(where, name, lease_s=0.001, attempts=3) as queue:
+    with open_queue(where, name, lease_s=0.001, attempts=3, timeout_s=10) as queue:
         yield queue
 
 
@@ -89,7 +89,7 @@ def test_a_slow_worker_whose_job_nobody_took_may_still_end_it(short):
 def test_a_live_lease_is_respected_by_another_opening_of_the_queue(jobs, where, name):
     jobs.put(bodies(2))
     jobs.take()
-    with open_queue(where, name, lease_s=60) as other:
+    with open_queue(where, name, lease_s=60, timeout_s=10) as other:
         assert [job.body["post"] for job in other.take(2)] == [1]
 
 
@@ -116,16 +116,16 @@ def test_giving_back_without_end_is_poison_too(short):
 
 
 def test_jobs_survive_closing(where, name):
-    with open_queue(where, name) as queue:
+    with open_queue(where, name, timeout_s=10) as queue:
         queue.put(bodies(5))
         queue.done(queue.take()[0])
-    with open_queue(where, name) as queue:
+    with open_queue(where, name, timeout_s=10) as queue:
         assert queue.counts() == Counts(4, 0, 1, 0)
         assert [job.body["post"] for job in queue.take(9)] == [1, 2, 3, 4]
 
 
 def test_several_queues_share_an_address(jobs, where, name):
-    with open_queue(where, name + "_b") as other:
+    with open_queue(where, name + "_b", timeout_s=10) as other:
         other.put(bodies(2))
         assert jobs.take() == [] and len(other.take(5)) == 2
 
@@ -158,7 +158,7 @@ WORKER = """
     from mlsd.serving.store import open_store
 
     where, name, store, namespace = sys.argv[1:]
-    with open_queue(where, name, lease_s=0.5, attempts=50) as jobs, open_store(store, namespace, timeout_s=10) as events:
+    with open_queue(where, name, lease_s=0.5, attempts=50, timeout_s=10) as jobs, open_store(store, namespace, timeout_s=10) as events:
         print("ready", flush=True)
         while True:
             for job in jobs.take(5):
@@ -174,7 +174,7 @@ def test_workers_killed_in_the_middle_lose_nothing_and_apply_nothing_twice(where
     """Each job adds one person to one of ten sets; at the end each set has exactly its twenty."""
     store = where if "://" in where else str(tmp_path / "store")
     command = [sys.executable, "-c", textwrap.dedent(WORKER), where, name, store, name]
-    with open_queue(where, name, lease_s=0.5, attempts=50) as jobs:
+    with open_queue(where, name, lease_s=0.5, attempts=50, timeout_s=10) as jobs:
         jobs.put([{"post": i, "event": f"decision-{i}"} for i in range(200)])
         for kill_after in (3, 17, 41, None):
             worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -183,7 +183,7 @@ def test_workers_killed_in_the_middle_lose_nothing_and_apply_nothing_twice(where
                 if kill_after is not None:
                     [worker.stdout.readline() for _ in range(kill_after)]
                 else:
-                    deadline = time.monotonic() + 60
+                    deadline = time.monotonic() + 120
                     threading.Thread(target=worker.stdout.read, daemon=True).start()
                     while jobs.counts().done < 200 and time.monotonic() < deadline:
                         time.sleep(0.05)
@@ -237,7 +237,7 @@ def test_finished_jobs_are_cleared_and_still_counted(tmp_path):
 
 
 def test_a_redis_that_was_killed_keeps_the_jobs(own_redis):
-    with open_queue(own_redis.url) as queue:
+    with open_queue(own_redis.url, timeout_s=10) as queue:
         queue.put(bodies(3))
         queue.take()
         own_redis.kill()

@@ -39,9 +39,9 @@ def test_thumbnails_have_no_brightness_and_no_contrast():
         thumbnails(photos[:, :30, :30])
 
 
-def test_photos_render_by_the_hundred_a_second():
-    """Ten times the processor time that an idle machine takes."""
+def test_photos_render_by_the_hundred_a_second(yardstick):
+    """About a quarter of a yardstick, with ten times the slack."""
     world, started = small(world_class("products"))(), time.process_time()
     world.studio_photos(np.arange(100))
     world.query_photos(np.arange(40))
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 2.5 * yardstick

@@ -104,11 +104,11 @@ def test_the_oracle_books_most_from_the_carousel(world):
     assert both_worlds(world, world.incumbent, world.oracle, days=6, start=6).lift("carousel_bookings_per_session").low > 0.5
 
 
-def test_a_month_takes_seconds():
-    """Four days of the shipped size, with three times the slack."""
+def test_a_month_takes_seconds(yardstick):
+    """Four days of the shipped size, about 1.4 yardsticks, with three times the slack."""
     big, started = HomeWorld(), time.process_time()
     big.log(4)
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 4.5 * yardstick
 
 
 # ---------- planted effects ----------

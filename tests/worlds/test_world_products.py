@@ -198,6 +198,23 @@ def test_churn_replaces_listings_and_stops_when_off(world):
     assert len(still.items) == SMALL.n_live
 
 
+TESTS = {
+    "position_bias": test_position_bias_is_recovered_from_shuffled_requests,
+    "style_match": test_similar_results_are_clicked_and_are_not_when_style_match_is_off,
+    "exact_match": test_exact_match_lifts_clicks_beyond_similarity,
+    "domain_gap": test_domain_gap_makes_phone_photos_hard_and_without_it_they_are_like_the_studio,
+    "clutter": test_clutter_puts_a_second_thing_in_the_frame,
+    "old_phones": test_old_phones_are_noisier_and_none_are_old_when_off,
+    "relisting": test_relisting_shares_products_and_vanishes,
+    "lookalikes": test_lookalikes_have_close_neighbours_and_independent_products_do_not,
+    "churn": test_churn_replaces_listings_and_stops_when_off,
+}
+
+
+def test_every_effect_has_a_test():
+    assert set(TESTS) == set(ProductRules.effects())
+
+
 # ---------- photos, boxes, speed ----------
 
 

@@ -239,3 +239,21 @@ def test_views_attract_clicks(world, page):
 
     np.testing.assert_allclose(lift(world), SMALL.social_proof, atol=1e-9)
     np.testing.assert_allclose(lift(small("social_proof")), 0, atol=1e-9)
+
+
+TESTS = {
+    "taste": test_taste_users_click_what_they_said_they_like,
+    "hidden_style": test_hidden_style_tells_videos_of_one_creator_and_topic_apart,
+    "taste_drift": test_tastes_drift,
+    "appeal_spread": test_appeal_spread,
+    "quality_spread": test_quality_spread,
+    "clickbait": test_clickbait_parts_clicks_from_satisfaction,
+    "length_spread": test_length_spread_makes_long_videos_watched_longer,
+    "freshness": test_freshness,
+    "social_proof": test_views_attract_clicks,
+    "position_bias": test_position_bias,
+}
+
+
+def test_every_effect_has_a_test():
+    assert set(TESTS) == set(VideoRules.effects())

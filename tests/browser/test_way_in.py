@@ -10,8 +10,6 @@ from press import name_of, pages
 from press.front import front_of
 from press.notebooks import read
 
-HTML = (path.relative_to(SITE) for path in SITE.rglob("*.html"))
-PAGES = sorted(path.as_posix() for path in HTML if {"_static", "slides"}.isdisjoint(path.parts))
 CHAPTERS = [page for page in pages() if page.parent.name != "labs"]
 
 
@@ -87,12 +85,6 @@ def test_each_technique_of_a_chapter_is_found_in_it(browser, site, chapter):
             if not any(f"chapters/{chapter.stem}.html" in url or f"chapters/labs/{chapter.stem}_" in url for url in found):
                 lost.append(f"{technique}: {found}")
     assert lost == [], "name the technique in the chapter as its front does, best in a heading"
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_first_visit_is_light(browser, site, page):
-    with opened(browser, f"{site}/{page}") as view:
-        assert list(weight(view, SITE)) == []
 
 
 def test_a_heavy_visit_is_noticed(browser, tmp_path):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from views import PHONE, WIDE, accessibility, opened, overflow, silence, third_parties
+from views import PHONE, WIDE, accessibility, opened, overflow, silence, third_parties, to_the_top
 
 SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE}
 CASE = "event_recommendation"
@@ -21,8 +21,7 @@ def kept(view):
 
 def clean(view, scheme, size):
     """What is wrong at any width and in either theme. It ends as the page was."""
-    view.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # the theme's button to the top fades, and is no part of this page
-    view.page.wait_for_timeout(500)
+    to_the_top(view.page)  # the theme's button for it is no part of this page
     found = []
     for other in [name for name in SIZES if name != size] + [size]:
         view.seen(scheme, SIZES[other])

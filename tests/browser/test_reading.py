@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 from reading import cards, definitions, design_in_sight, folding, openness, secrecy, sliders
 from views import PHONE, SITE, accessibility, opened, served, silence
 
@@ -37,7 +38,7 @@ def test_the_glossary_leads_back_to_the_chapters(browser, site):
         links = view.page.locator(".term-uses a")
         assert links.count() > 10
         links.first.click()
-        assert re.search(r"/chapters/\w+\.html#.+", view.page.url)
+        view.page.wait_for_url(re.compile(r"/chapters/\w+\.html#.+"))
 
 
 # ---------- a page made for the purpose ----------
@@ -284,11 +285,12 @@ def test_sections_and_pages_are_ticked_when_they_were_read(good):
     page.wait_for_timeout(1300)
     assert ticks.count() == 0  # what is covered was not read
     page.get_by_role("switch").uncheck()
-    for name in ("#deep", ".read"):
+    for k, name in enumerate(("#deep", ".read")):
         page.locator(name).scroll_into_view_if_needed()
         page.mouse.wheel(0, 1)
-        page.wait_for_timeout(1300)
-    assert ticks.count() == 2 and page.get_by_label("I have read this page").is_checked()
+        expect(ticks.nth(k)).to_be_attached(timeout=30_000)
+    expect(ticks).to_have_count(2)
+    expect(page.get_by_label("I have read this page")).to_be_checked()
     page.reload()
     tick = page.locator(".bd-sidebar-primary .tick")
     assert tick.get_attribute("aria-label") == "read"

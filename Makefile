@@ -46,7 +46,7 @@ test-notebooks: book  ## execute every notebook once more, uncached, and compare
 	python -m press.again
 
 test-browser: book  ## the site and JupyterLab in headless Chromium
-	pytest -n 2 --dist=load tests/browser
+	pytest -n 2 --dist=loadgroup tests/browser
 
 test-binder:  ## install what Binder would from the last commit, and run every chapter in it
 	press/binder.sh

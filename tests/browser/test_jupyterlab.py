@@ -19,6 +19,7 @@ from views import opened
 from press import ROOT, cache, folding
 
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+pytestmark = pytest.mark.xdist_group("JupyterLab")  # on one worker: it is slow to start
 PATIENCE = 180_000  # milliseconds for JupyterLab to draw or run a notebook, on a busy machine
 
 

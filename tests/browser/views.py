@@ -44,6 +44,7 @@ class View:
         self.foreign: list[str] = []
         self.missing: list[str] = []
         self.asked: set[str] = set()
+        self._resized = False
         page.on("console", lambda m: self.console.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.console.append(f"exception: {error}"))
         page.on("requestfinished", lambda r: self.asked.add(r.url))
@@ -58,11 +59,16 @@ class View:
         """Look at the same page in this theme, at this size, on this medium, without loading it anew."""
         if size != self.page.viewport_size:
             self.page.set_viewport_size(size)
-            # The theme says 0.3 s after the last change of size what scrolls now. Timers of one page go off in their order.
-            self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 400))))")
+            self._resized = True
         self.page.emulate_media(color_scheme=scheme, media=media)
         self.page.wait_for_function("(scheme) => (document.documentElement.dataset.theme ?? scheme) === scheme", arg=scheme)
         self.page.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
+
+    def settle(self) -> None:
+        """Wait until the theme has marked what scrolls at this size, 0.3 s after it changed. Timers of one page go off in their order."""
+        if self._resized:
+            self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 400))))")
+        self._resized = False
 
 
 @contextlib.contextmanager
@@ -137,12 +143,17 @@ def overflow(view: View) -> Iterator[str]:
     }""")
 
 
-def accessibility(view: View, contrast: bool = True) -> Iterator[str]:
-    """Every violation that axe finds, of whatever impact. Contrast takes two thirds of its time, and hangs on the theme."""
+def accessibility(view: View, contrast: bool = True, code: bool = True) -> Iterator[str]:
+    """Every violation that axe finds, of whatever impact.
+
+    Contrast takes most of its time, and most of that goes into the words of code, each with a colour of its own.
+    """
+    view.settle()
     if not view.page.evaluate("window.axe !== undefined"):
         view.page.add_script_tag(path=AXE)
-    rules = {"color-contrast": {"enabled": contrast}}
-    found = view.page.evaluate("(rules) => axe.run(document, { resultTypes: ['violations'], rules })", rules)
+    where = {"exclude": [] if code else [[".highlight pre"]]}
+    how = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": contrast}}}
+    found = view.page.evaluate("([where, how]) => axe.run(where, how)", [where, how])
     for violation in found["violations"]:
         nodes = "; ".join(node["html"][:150] for node in violation["nodes"][:3])
         yield f"{violation['impact']} {violation['id']}: {violation['help']} ({len(violation['nodes'])}: {nodes})"

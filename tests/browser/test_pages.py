@@ -1,5 +1,6 @@
 """Every page of the built site, as readers see it: one visit, looked at wide, on a phone, in the dark and on paper. Needs `make book`."""
 
+import functools
 import re
 
 import pytest
@@ -69,6 +70,7 @@ def test_without_scripts_everything_can_be_read(scriptless, site, page):
 # ---------- pages that between them hold all that there is ----------
 
 
+@functools.cache
 def kinds_of_elements(page):
     """Each tag of a page, with each of its classes. A box has its title among them, which makes no other kind of it."""
     kinds = set()

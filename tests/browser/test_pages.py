@@ -6,7 +6,7 @@ import re
 import pytest
 from paper import LEAST_FULL, LEAST_LABEL, MOST_PAGES, diagrams, figures, light_without_code, printed
 from reading import cards, copying, definitions, design_in_sight, folding, nothing_to_press, openness, secrecy, sliders, solutions, uncover
-from views import PHONE, SITE, accessibility, drawings, one_heading, opened, overflow, silence, third_parties, weight
+from views import PHONE, SITE, accessibility, drawings, one_heading, opened, overflow, served, silence, third_parties, weight
 
 from press import ROOT
 
@@ -59,6 +59,31 @@ def visit(view, page):
 def test_page(browser, site, page):
     with opened(browser, f"{site}/{page}") as view:
         assert list(visit(view, page)) == []
+
+
+BROKEN = """<h1>Again</h1><p id="lost">Not on paper.</p><p class="pale">Pale.</p><p style="width: 900px">Wide.</p>
+<style>@media print { #lost { display: none } } html[data-theme=dark] .pale { color: #333 } #lost { margin-bottom: 20000px }</style>
+<script>console.error("broken")</script></article>"""
+
+
+def test_a_visit_notices_what_is_wrong_wherever_it_shows(browser, tmp_path):
+    page = next(page for page in NOTEBOOKS if "/labs/" in page)
+    for folder in ("_static", "_images"):
+        (tmp_path / folder).symlink_to(SITE / folder)
+    (tmp_path / page).parent.mkdir(parents=True)
+    (tmp_path / page).write_text((SITE / page).read_text().replace("</article>", BROKEN))
+    with served(tmp_path) as url, opened(browser, f"{url}/{page}") as view:
+        found = list(visit(view, page))
+    for told in (
+        "wide: expected one first-level",
+        "wide: expected at most",
+        "dark: serious color-contrast",
+        "paper: hidden",
+        "phone: beyond",
+    ):
+        assert any(fault.startswith(told) for fault in found), (told, found)
+    assert "in all: error: broken" in found
+    assert not any(fault.startswith("wide: serious color-contrast") for fault in found)
 
 
 @pytest.mark.parametrize("page", NOTEBOOKS)

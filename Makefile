@@ -38,7 +38,7 @@ lab: data  ## open the chapters in JupyterLab
 
 test: book  ## every suite but the browser's, and every notebook uncached
 	pytest -n 2 --dist=loadfile tests --ignore=tests/browser
-	$(MAKE) --no-print-directory test-notebooks
+	$(MAKE) --no-print-directory -o book test-notebooks
 
 test-notebooks: book  ## execute every notebook once more, uncached, and compare its numbers with the book's
 	rm -rf .again && cp -r chapters .again
@@ -46,7 +46,7 @@ test-notebooks: book  ## execute every notebook once more, uncached, and compare
 	python -m press.again
 
 test-browser: book  ## the site and JupyterLab in headless Chromium
-	pytest -n 2 --dist=load tests/browser
+	pytest -n 2 --dist=loadgroup tests/browser
 
 test-binder:  ## install what Binder would from the last commit, and run every chapter in it
 	press/binder.sh

@@ -2,7 +2,10 @@ import shutil
 
 import pytest
 from playwright.sync_api import sync_playwright
-from views import SITE, served
+from views import SITE, served, without_scripts
+
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+ALONE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"  # whatever a page asks of another host stays unanswered
 
 
 @pytest.fixture(scope="session")
@@ -10,9 +13,14 @@ def browser():
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("Chromium is not installed: apt-get install chromium")
-    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium, args=quiet) as browser:
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium, args=[*QUIET, ALONE]) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def scriptless(browser):
+    with without_scripts(browser) as view:
+        yield view
 
 
 @pytest.fixture(scope="session")

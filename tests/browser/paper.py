@@ -1,4 +1,4 @@
-"""What Chromium prints, read from the PDF itself: how many pages, and how full each is."""
+"""Pictures at each width and in both themes; and what Chromium prints, read from the PDF itself: how many pages, how full each is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from reading import uncover
+
+from press.diagrams import LEAST_TEXT
+
 A4_POINTS, MARGIN_MM = 841.92, 13  # as _static/print.css has it
+MOST_PAGES, LEAST_FULL = 15, 0.5  # of a printed chapter
+LEAST_LABEL = 8  # CSS pixels, of a figure on a phone
 
 
 def sheets_of(pdf: bytes) -> list[str]:
@@ -79,3 +85,52 @@ def light_without_code(view) -> Iterator[str]:
         return found.slice(0, 5);
     }""")
     view.page.emulate_media(media="screen")
+
+
+def diagrams(view, least_text=LEAST_TEXT):
+    """What is wrong with the diagrams in sight: not drawn, beyond their box, too small to read."""
+    yield from view.page.evaluate(
+        """(least) => {
+        const found = [...document.querySelectorAll("pre.mermaid")].map(() => "not drawn");
+        for (const svg of document.querySelectorAll(".diagram svg")) {
+            if (!svg.checkVisibility()) continue;
+            const box = svg.getBoundingClientRect(), room = svg.closest(".diagram").getBoundingClientRect();
+            if (box.left < room.left - 1 || box.right > room.right + 1) found.push(`${box.width} wide in ${room.width}`);
+            const scale = box.width / svg.viewBox.baseVal.width;
+            const sizes = [...svg.querySelectorAll("text")].map((t) => parseFloat(getComputedStyle(t).fontSize) * scale);
+            if (Math.min(...sizes) < least - 0.2) found.push(`text of ${Math.min(...sizes).toFixed(1)} pixels`);
+            const names = (svg.getAttribute("aria-labelledby") || "none").split(" ").map((id) => document.getElementById(id));
+            if (names.some((name) => !name || !name.textContent.trim())) found.push("no title or description");
+        }
+        return found;
+    }""",
+        least_text,
+    )
+
+
+def figures(view, least_label=0):
+    """What is wrong with the figures: none or two variants in sight, the wrong theme, labels too small (those in an SVG)."""
+    uncover(view)
+    cells = view.page.evaluate("""() => [...document.querySelectorAll(".cell_output:has(img)")].map((cell) =>
+        [...cell.querySelectorAll("img")].filter((i) => i.checkVisibility()).map((i) => ({
+            url: i.src, classes: i.className, alt: i.alt, width: i.getBoundingClientRect().width, room: cell.getBoundingClientRect().width,
+            scrolls: !!i.closest(".scroll-figure"),
+        })))""")
+    theme = view.page.get_attribute("html", "data-theme")
+    for shown in cells:
+        if len(shown) != 1:
+            yield f"{len(shown)} pictures in sight"
+            continue
+        (image,) = shown
+        if not image["alt"]:
+            yield "no alternative text"
+        if {"light": "only-dark", "dark": "only-light"}[theme] in image["classes"]:
+            yield f"{image['classes']} in {theme}"
+        if image["width"] > image["room"] + 1 and not image["scrolls"]:
+            yield f"{image['width']} wide in {image['room']}"
+        if image["url"].endswith(".svg"):
+            svg = view.page.request.get(image["url"]).text()
+            box = float(re.search(r'viewBox="\S+ \S+ (\S+)', svg)[1])
+            sizes = [float(size) * image["width"] / box for size in re.findall(r"<text[^>]*font-size: ([\d.]+)px", svg)]
+            if sizes and min(sizes) < least_label:
+                yield f"labels of {min(sizes):.1f} pixels: {image['url'][-20:]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from playwright.sync_api import expect
+from playwright.sync_api import TimeoutError, expect
 from views import View
 
 SCREEN, SCREENS = 900, 20  # pixels of a screen's height, and how many of them a chapter may take with its code folded
@@ -87,6 +87,12 @@ def openness(view: View) -> Iterator[str]:
         .slice(0, 5).map((e) => `hidden: ${e.outerHTML.slice(0, 100)}`)""")
 
 
+def nothing_to_press(view: View) -> Iterator[str]:
+    """On paper: no box asks, no switch can be set."""
+    if n := view.page.locator(".commit:visible, .reading:visible").count():
+        yield f"expected nothing to press on paper, found {n}"
+
+
 def uncover(view: View) -> None:
     switch = view.page.get_by_role("switch")
     if switch.count() and switch.is_checked():
@@ -125,6 +131,29 @@ def sliders(view: View) -> Iterator[str]:
             back.click()
         if not card.get_by_role("textbox").count():
             yield "there is no field for the number"
+
+
+def copying(view: View) -> Iterator[str]:
+    """The button of a cell copies its code."""
+    cell = view.page.locator(".cell_input:visible").first
+    cell.hover()
+    cell.locator(".copybtn").click()
+    copied = view.page.evaluate("navigator.clipboard.readText()").strip()
+    if copied != cell.locator("pre").inner_text().strip():
+        yield f"copied was {copied[:80]!r}"
+
+
+def solutions(view: View) -> Iterator[str]:
+    """A solution is folded, and its button opens it."""
+    solution = view.page.locator("div.solution.dropdown").first
+    content = solution.locator("section")
+    if content.is_visible():
+        yield "a solution is open"
+    solution.locator("button.toggle-button").click()
+    try:
+        content.wait_for(state="visible", timeout=5000)
+    except TimeoutError:
+        yield "a solution does not open"
 
 
 def cards(view: View) -> Iterator[str]:

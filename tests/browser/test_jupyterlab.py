@@ -19,6 +19,7 @@ from views import opened
 from press import ROOT, cache, folding
 
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+pytestmark = pytest.mark.xdist_group("JupyterLab")  # on one worker: it is slow to start
 PATIENCE = 180_000  # milliseconds for JupyterLab to draw or run a notebook, on a busy machine
 
 
@@ -87,18 +88,33 @@ def raw_markup(panel):
     ]
 
 
+@pytest.fixture(scope="module")
+def started(browser, lab):
+    """JupyterLab as it comes, which takes longer to start than to open a chapter in."""
+    with opened(browser, f"{lab}/lab?reset") as view:
+        view.page.wait_for_function("window.jupyterapp !== undefined")
+        view.page.evaluate("window.jupyterapp.restored")
+        yield view
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_reads_as_on_its_page(browser, lab, path):
-    with opened(browser, f"{lab}/lab/tree/{path.name}?reset") as view:
-        panel = notebook(view)
-        boxes = panel.locator(".jp-MarkdownCell :is(aside, details)").count()  # a claim has a fold of its own
-        text = path.read_text()
-        assert boxes == text.count(":::{admonition}") + text.count(":::{exercise}") + text.count(":::{solution}")
-        expect(panel.locator(".myst figure svg[id^=mermaid]")).to_have_count(text.count("```mermaid"), timeout=PATIENCE)
-        assert panel.locator(".mlsd-claim").count() >= 6
-        assert raw_markup(panel) == []
-        assert shown_errors(panel) == []
-        assert view.foreign == []
+def test_a_chapter_reads_as_on_its_page(started, path):
+    started.page.evaluate(
+        """async (path) => {
+            window.chapter?.dispose(); // closing it would ask whether to save
+            window.chapter = await window.jupyterapp.commands.execute("docmanager:open", { path });
+        }""",
+        path.name,
+    )
+    panel = notebook(started)
+    boxes = panel.locator(".jp-MarkdownCell :is(aside, details)").count()  # a claim has a fold of its own
+    text = path.read_text()
+    assert boxes == text.count(":::{admonition}") + text.count(":::{exercise}") + text.count(":::{solution}")
+    expect(panel.locator(".myst figure svg[id^=mermaid]")).to_have_count(text.count("```mermaid"), timeout=PATIENCE)
+    assert panel.locator(".mlsd-claim").count() >= 6
+    assert raw_markup(panel) == []
+    assert shown_errors(panel) == []
+    assert started.foreign == []
 
 
 def test_boxes_differ_and_what_reports_is_collapsed(browser, lab):

@@ -1,89 +1,12 @@
-"""Pictures and paper: diagrams and figures at each width and in both themes, and what is printed. Needs `make book`."""
-
-import re
+"""Diagrams, and that the checks of pictures and paper (paper.py) find what is wrong; test_pages.py asks them of every chapter."""
 
 import pytest
-from paper import light_without_code, printed
-from reading import uncover
-from views import PHONE, SITE, WIDE, opened, served
+from paper import LEAST_FULL, LEAST_LABEL, diagrams, figures, light_without_code, printed
+from views import PHONE, SITE, opened, served
 
 from press import ROOT
-from press.diagrams import LEAST_TEXT
 
 CHAPTERS = sorted(path.stem for path in (ROOT / "chapters").glob("*.ipynb"))
-MOST_PAGES = 15
-LEAST_FULL = 0.5
-LEAST_LABEL = 8  # CSS pixels, of a figure on a phone
-
-
-def diagrams(view, least_text=LEAST_TEXT):
-    """What is wrong with the diagrams in sight: not drawn, beyond their box, too small to read."""
-    yield from view.page.evaluate(
-        """(least) => {
-        const found = [...document.querySelectorAll("pre.mermaid")].map(() => "not drawn");
-        for (const svg of document.querySelectorAll(".diagram svg")) {
-            if (!svg.checkVisibility()) continue;
-            const box = svg.getBoundingClientRect(), room = svg.closest(".diagram").getBoundingClientRect();
-            if (box.left < room.left - 1 || box.right > room.right + 1) found.push(`${box.width} wide in ${room.width}`);
-            const scale = box.width / svg.viewBox.baseVal.width;
-            const sizes = [...svg.querySelectorAll("text")].map((t) => parseFloat(getComputedStyle(t).fontSize) * scale);
-            if (Math.min(...sizes) < least - 0.2) found.push(`text of ${Math.min(...sizes).toFixed(1)} pixels`);
-            const names = (svg.getAttribute("aria-labelledby") || "none").split(" ").map((id) => document.getElementById(id));
-            if (names.some((name) => !name || !name.textContent.trim())) found.push("no title or description");
-        }
-        return found;
-    }""",
-        least_text,
-    )
-
-
-def figures(view, least_label=0):
-    """What is wrong with the figures: none or two variants in sight, the wrong theme, labels too small (those in an SVG)."""
-    uncover(view)
-    cells = view.page.evaluate("""() => [...document.querySelectorAll(".cell_output:has(img)")].map((cell) =>
-        [...cell.querySelectorAll("img")].filter((i) => i.checkVisibility()).map((i) => ({
-            url: i.src, classes: i.className, alt: i.alt, width: i.getBoundingClientRect().width, room: cell.getBoundingClientRect().width,
-            scrolls: !!i.closest(".scroll-figure"),
-        })))""")
-    theme = view.page.get_attribute("html", "data-theme")
-    for shown in cells:
-        if len(shown) != 1:
-            yield f"{len(shown)} pictures in sight"
-            continue
-        (image,) = shown
-        if not image["alt"]:
-            yield "no alternative text"
-        if {"light": "only-dark", "dark": "only-light"}[theme] in image["classes"]:
-            yield f"{image['classes']} in {theme}"
-        if image["width"] > image["room"] + 1 and not image["scrolls"]:
-            yield f"{image['width']} wide in {image['room']}"
-        if image["url"].endswith(".svg"):
-            svg = view.page.request.get(image["url"]).text()
-            box = float(re.search(r'viewBox="\S+ \S+ (\S+)', svg)[1])
-            sizes = [float(size) * image["width"] / box for size in re.findall(r"<text[^>]*font-size: ([\d.]+)px", svg)]
-            if sizes and min(sizes) < least_label:
-                yield f"labels of {min(sizes):.1f} pixels: {image['url'][-20:]}"
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_pictures_and_print_of_a_chapter(browser, site, chapter):
-    with opened(browser, f"{site}/chapters/{chapter}.html", "dark") as view:
-        assert [*diagrams(view), *figures(view)] == []
-        assert list(light_without_code(view)) == []
-        assert list(printed(view, MOST_PAGES, LEAST_FULL)) == []
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_pictures_on_a_phone(browser, site, chapter):
-    with opened(browser, f"{site}/chapters/{chapter}.html", size=PHONE) as view:
-        assert [*diagrams(view, least_text=0), *figures(view, LEAST_LABEL)] == []
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_a_cheat_sheet_is_one_page(browser, site, name):
-    with opened(browser, f"{site}/sheets/{name}.html", "dark") as view:
-        assert list(light_without_code(view)) == []
-        assert list(printed(view, 1)) == []
 
 
 def test_a_diagram_opens_large_by_keyboard_and_closes(browser, site):
@@ -102,12 +25,9 @@ def test_a_diagram_opens_large_by_keyboard_and_closes(browser, site):
         assert view.console == []
 
 
-def test_diagrams_are_in_the_page_without_javascript(browser, site):
-    context = browser.new_context(java_script_enabled=False, viewport=WIDE)
-    page = context.new_page()
-    page.goto(f"{site}/chapters/{CHAPTERS[0]}.html")
-    assert page.locator(".diagram svg text").first.is_visible()
-    context.close()
+def test_diagrams_are_in_the_page_without_javascript(scriptless, site):
+    scriptless.page.goto(f"{site}/chapters/{CHAPTERS[0]}.html")
+    assert scriptless.page.locator(".diagram svg text").first.is_visible()
 
 
 def test_the_site_brings_no_mermaid():

@@ -4,57 +4,32 @@ import html
 import json
 import re
 import shutil
-from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect
 from reading import cards, definitions, design_in_sight, folding, openness, secrecy, sliders
-from views import PHONE, SITE, View, accessibility, opened, served, silence
+from views import PHONE, SITE, accessibility, opened, served, silence
 
 from press import ROOT
 
 CHAPTERS = sorted(path.stem for path in (SITE / "chapters").glob("*.html"))
-LABS = sorted(f"labs/{path.stem}" for path in (SITE / "chapters" / "labs").glob("*.html"))
 
 
 def faults(view, *checks):
     return [fault for check in checks for fault in check(view)]
 
 
-@contextmanager
-def without_scripts(browser, url):
-    with browser.new_context(java_script_enabled=False, viewport=dict(width=1440, height=900)) as context:
-        view = View(context.new_page())
-        view.page.goto(url, wait_until="load")
-        yield view
+# ---------- the built site ----------
 
 
-# ---------- every chapter and lab ----------
-
-
-@pytest.mark.parametrize("page", [*CHAPTERS, *LABS])
-def test_code_is_folded_and_answers_are_covered(browser, site, page):
-    with opened(browser, f"{site}/chapters/{page}.html") as view:
-        assert faults(view, folding, design_in_sight, secrecy, sliders, cards, definitions, silence) == []
-
-
-@pytest.mark.parametrize("page", [*CHAPTERS, *LABS])
-def test_without_scripts_and_on_paper_everything_can_be_read(browser, site, page):
-    with without_scripts(browser, f"{site}/chapters/{page}.html") as view:
-        assert faults(view, openness) == []
-    with opened(browser, f"{site}/chapters/{page}.html") as view:
-        view.page.emulate_media(media="print")
-        assert faults(view, openness) == []
-        assert not view.page.locator(".commit:visible, .reading:visible").count()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_that_was_opened_has_no_barrier(browser, site, scheme):
-    with opened(browser, f"{site}/chapters/{CHAPTERS[0]}.html", scheme, PHONE) as view:
+def test_a_page_that_was_opened_has_no_barrier(browser, site):
+    with opened(browser, f"{site}/chapters/{CHAPTERS[0]}.html", size=PHONE) as view:
         buttons = view.page.get_by_role("button", name="I don’t know, show me")
         while buttons.count():
             buttons.first.click()
         view.page.get_by_label("all", exact=True).check()
+        assert faults(view, accessibility) == []
+        view.seen("dark", PHONE)
         assert faults(view, accessibility, silence) == []
 
 
@@ -195,11 +170,11 @@ def test_a_fault_is_noticed(browser, write, fault):
         assert list(check(view))
 
 
-def test_what_no_script_hides_is_noticed(browser, write):
-    with without_scripts(browser, write()) as view:
-        assert faults(view, openness) == []
-    with without_scripts(browser, write(replaced('<p id="why">', '<p hidden id="why">'))) as view:
-        assert faults(view, openness)
+def test_what_no_script_hides_is_noticed(scriptless, write):
+    scriptless.page.goto(write())
+    assert faults(scriptless, openness) == []
+    scriptless.page.goto(write(replaced('<p id="why">', '<p hidden id="why">')) + "?again")
+    assert faults(scriptless, openness)
 
 
 # ---------- what it does ----------

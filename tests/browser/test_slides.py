@@ -43,31 +43,36 @@ def walked(view):
 
 
 def laid_open(view):
-    """All that the slides hold, at once, so that one look of axe sees it."""
+    """Show all that the slides hold, at once, so that one look of axe sees it."""
     view.page.evaluate("""() => {
         document.documentElement.classList.remove("scripted");
         document.querySelectorAll(".slide, .answer").forEach((e) => (e.hidden = false));
     }""")
 
 
-@pytest.mark.parametrize(("where", "size"), [("http", WIDE), ("file", PHONE)], ids=["served, wide", "folder, phone"])
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_slides_are_walked_by_keyboard(browser, site, name, where, size):
-    with opened(browser, f"{site if where == 'http' else FILE}/slides/{name}.html", size=size) as view:
-        assert list(accessibility(view)) == []
-        assert list(walked(view)) == []
-        laid_open(view)
-        assert list(accessibility(view)) == []
-        assert [*silence(view), *third_parties(view)] == []
-        if where == "file":
-            assert [url for url in view.asked if not url.startswith(("file:", "data:"))] == []
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_slides_print_one_a_page(browser, name):
+def test_slides_are_walked_by_keyboard_wide_and_on_a_phone_and_print_one_a_page(browser, name):
     with opened(browser, f"{FILE}/slides/{name}.html") as view:
+        assert list(accessibility(view)) == []
         view.page.emulate_media(media="print")
         assert len(sheets_of(view.page.pdf(prefer_css_page_size=True))) == view.page.locator(".slide").count()
+        view.page.emulate_media(media="screen")
+        for size in (WIDE, PHONE):
+            view.page.set_viewport_size(size)
+            view.page.keyboard.press("Home")
+            assert list(walked(view)) == []
+        laid_open(view)
+        assert list(accessibility(view)) == []
+        view.page.set_viewport_size(WIDE)
+        assert list(accessibility(view, contrast=False)) == []
+        assert [*silence(view), *third_parties(view)] == []
+        assert [url for url in view.asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_slides_that_are_served_are_walked_too(browser, site):
+    with opened(browser, f"{site}/slides/framework.html", size=PHONE) as view:
+        assert list(accessibility(view)) == []
+        assert [*walked(view), *silence(view), *third_parties(view)] == []
 
 
 def test_keys_buttons_notes_and_a_reload(browser, site):

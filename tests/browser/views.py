@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, TimeoutError, expect
+from playwright.sync_api import Browser, Page, expect
 
 from press import ROOT
 
@@ -44,33 +44,48 @@ class View:
         self.foreign: list[str] = []
         self.missing: list[str] = []
         self.asked: set[str] = set()
+        self._resized = False
         page.on("console", lambda m: self.console.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.console.append(f"exception: {error}"))
         page.on("requestfinished", lambda r: self.asked.add(r.url))
         page.on("response", lambda r: self.missing.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-        page.route("**/*", self._stay_here)
+        page.on("request", self._note)
 
-    def _stay_here(self, route) -> None:
-        if urlsplit(route.request.url).hostname == "127.0.0.1" or route.request.url.startswith(("data:", "blob:", "file:")):
-            route.continue_()
-        else:
-            self.foreign.append(route.request.url)
-            route.abort()
+    def _note(self, request) -> None:
+        if urlsplit(request.url).hostname != "127.0.0.1" and not request.url.startswith(("data:", "blob:", "file:")):
+            self.foreign.append(request.url)  # it gets no answer: `ALONE` of conftest.py
+
+    def seen(self, scheme: str = "light", size: dict = WIDE, media: str = "screen") -> None:
+        """Look at the same page in this theme, at this size, on this medium, without loading it anew."""
+        if size != self.page.viewport_size:
+            self.page.set_viewport_size(size)
+            self._resized = True
+        self.page.emulate_media(color_scheme=scheme, media=media)
+        self.page.wait_for_function("(scheme) => (document.documentElement.dataset.theme ?? scheme) === scheme", arg=scheme)
+        self.page.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
+
+    def settle(self) -> None:
+        """Wait until the theme has marked what scrolls at this size, 0.3 s after it changed. Timers of one page go off in their order."""
+        if self._resized:
+            self.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 400))))")
+        self._resized = False
 
 
 @contextlib.contextmanager
 def opened(browser: Browser, url: str, scheme: str = "light", size: dict = WIDE) -> Iterator[View]:
-    """Open an address and wait until its formulas and diagrams are drawn."""
+    """Open an address in a browser that has been nowhere yet, and wait until its formulas are drawn."""
     with browser.new_context(color_scheme=scheme, viewport=size, permissions=["clipboard-read", "clipboard-write"]) as context:
         view = View(context.new_page())
         view.page.goto(url, wait_until="load")
         view.page.evaluate("window.MathJax?.startup?.promise")
-        with contextlib.suppress(TimeoutError):  # what was not drawn is reported by `drawings`
-            view.page.wait_for_function(
-                "![...document.querySelectorAll('pre.mermaid')].some((d) => !d.querySelector('svg'))", timeout=10_000
-            )
-        view.page.wait_for_load_state("networkidle")
         yield view
+
+
+@contextlib.contextmanager
+def without_scripts(browser: Browser) -> Iterator[View]:
+    """A browser that runs no scripts, for as many pages as there are."""
+    with browser.new_context(java_script_enabled=False, viewport=WIDE) as context:
+        yield View(context.new_page())
 
 
 def to_the_top(page: Page) -> None:
@@ -90,13 +105,18 @@ def third_parties(view: View) -> Iterator[str]:
     yield from (f"asks another host: {url}" for url in view.foreign)
 
 
+def one_heading(view: View) -> Iterator[str]:
+    if (n := view.page.locator("h1:visible").count()) != 1:
+        yield f"expected one first-level heading in sight, found {n}"
+
+
 def drawings(view: View) -> Iterator[str]:
     """Formulas and diagrams that are still text, pictures that did not load."""
     yield from view.page.evaluate("""() => {
         const undrawn = {
             "formula": (e) => e.matches(".math") && !e.querySelector("mjx-container"),
             "part of a formula": (e) => e.matches("mjx-merror"),
-            "diagram": (e) => e.matches("pre.mermaid") && (!e.querySelector("svg") || e.querySelector(".error-icon")),
+            "diagram": (e) => e.matches("pre.mermaid"),
             "picture": (e) => e.matches("img:not([loading=lazy])") && e.checkVisibility() && !e.naturalWidth,
         };
         const found = [];
@@ -123,10 +143,17 @@ def overflow(view: View) -> Iterator[str]:
     }""")
 
 
-def accessibility(view: View) -> Iterator[str]:
-    """Every violation that axe finds, of whatever impact."""
-    view.page.add_script_tag(path=AXE)
-    found = view.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+def accessibility(view: View, contrast: bool = True, code: bool = True) -> Iterator[str]:
+    """Every violation that axe finds, of whatever impact.
+
+    Contrast takes most of its time, and most of that goes into the words of code, each with a colour of its own.
+    """
+    view.settle()
+    if not view.page.evaluate("window.axe !== undefined"):
+        view.page.add_script_tag(path=AXE)
+    where = {"exclude": [] if code else [[".highlight pre"]]}
+    how = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": contrast}}}
+    found = view.page.evaluate("([where, how]) => axe.run(where, how)", [where, how])
     for violation in found["violations"]:
         nodes = "; ".join(node["html"][:150] for node in violation["nodes"][:3])
         yield f"{violation['impact']} {violation['id']}: {violation['help']} ({len(violation['nodes'])}: {nodes})"

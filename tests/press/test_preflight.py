@@ -192,6 +192,7 @@ def test_the_report_and_its_exit_code(tmp_path, data, lock, monkeypatch):
     assert "ok   tiny: runs" in good.stdout
     assert good.stdout.endswith("This machine is ready.\n")
     (data / "a.csv").unlink()
+    (tmp_path / "chapters" / "tiny.ipynb").unlink()  # it was tried above
     bad = run(tmp_path)
     assert bad.returncode == 1
     assert "FAIL data: data/a.csv: missing\n     do: make data" in bad.stdout

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, NavigableString, Tag
 
 MAKES_NO_PAGE = {"404.html", "genindex.html", "search.html"}
 MAX_BYTES = 1_500_000
@@ -70,11 +70,17 @@ def images(site: Path, page: Path) -> Iterator[str]:
             yield f"no alternative text ({alt!r}): {image['src']}"
 
 
+def prose(element: Tag) -> Iterator[str]:
+    """The texts of an element, without code."""
+    for child in element.children:
+        if isinstance(child, Tag):
+            yield from prose(child) if child.name not in ("pre", "code", "script", "style") else ()
+        elif type(child) is NavigableString:  # a comment is a kind of it
+            yield child
+
+
 def raw_text(site: Path, page: Path) -> Iterator[str]:
-    article = BeautifulSoup(page.read_text(), "html.parser").select_one("article")
-    for element in article.select("pre, code, script, style"):
-        element.decompose()
-    for line in article.get_text().splitlines():
+    for line in "".join(prose(soup(page).select_one("article"))).splitlines():
         if RAW.search(line):
             yield f"raw markup: {line.strip()[:100]}"
 

@@ -1,20 +1,73 @@
-"""A vector index: search that refuses bad queries, and an index file that knows its encoder."""
+"""What stands between a photo from a phone and a vector index: decoding, checks, and an index file that knows its encoder."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
 
 import faiss
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+SMALLEST_SIDE = 16  # pixels: below this there is nothing to recognise
+LARGEST_AREA = 50_000_000  # pixels: above this a small file could fill the memory of the service
 _MAGIC = b"MLSD-INDEX-1\n"
+
+
+class PhotoError(ValueError):
+    """A query photo cannot be searched with; the message may be shown to the caller."""
 
 
 class IndexFileError(ValueError):
     """An index file is damaged, or was built by another encoder than the one that serves."""
+
+
+# ---------- photos ----------
+
+
+def decode_photo(data: bytes, size: int) -> np.ndarray:
+    """An uploaded image file as RGB, uint8 (size, size, 3): turned upright, transparency on white, squeezed to a square.
+
+    Any mode is converted (grey, palette, CMYK, 16 bit). Raises PhotoError for a file that is no image, is
+    cut short, or is smaller than 16 pixels or larger than 50 megapixels (read from the header, before decoding).
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as photo:
+            width, height = photo.size
+            if min(width, height) < SMALLEST_SIDE or width * height > LARGEST_AREA:
+                raise PhotoError(
+                    f"photo: expected sides of at least {SMALLEST_SIDE} and at most {LARGEST_AREA:,} pixels, found {width} x {height}"
+                )
+            photo.draft("RGB", (size, size))  # JPEG only: decode no more than is needed
+            upright = ImageOps.exif_transpose(photo)
+            if upright.mode.startswith("I;16"):
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if upright.has_transparency_data:
+                rgba = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return np.asarray(upright.convert("RGB").resize((size, size), Image.Resampling.BOX))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, PhotoError):
+            raise
+        raise PhotoError(
+            f"photo: expected a complete JPEG, PNG or WebP file, found {len(data)} bytes that do not decode ({error})"
+        ) from error
+
+
+def check_photos(photos: np.ndarray, size: int) -> np.ndarray:
+    """Return `photos` if an encoder may be given them: uint8 RGB, (n, size, size, 3).
+
+    Raises PhotoError otherwise. A float image in [0, 1] would pass through the network and give a
+    vector of the right shape that means nothing, so the type is checked and not converted.
+    """
+    if not isinstance(photos, np.ndarray) or photos.dtype != np.uint8:
+        raise PhotoError(f"photos: expected an array of uint8 in 0..255, found {getattr(photos, 'dtype', type(photos).__name__)}")
+    if photos.ndim != 4 or photos.shape[1:] != (size, size, 3):
+        raise PhotoError(f"photos: expected shape (n, {size}, {size}, 3), found {photos.shape}")
+    return photos
 
 
 # ---------- search ----------

@@ -1,12 +1,22 @@
-"""Bad vectors and bad index files meet a clear error or the documented fallback."""
+"""Bad photos, bad vectors and bad index files meet a clear error or the documented fallback."""
+
+import io
 
 import faiss
 import numpy as np
 import pytest
+from PIL import Image
 
-from mlsd.search import IndexFileError, index_bytes, load_index, save_index, search
+from mlsd.search import IndexFileError, PhotoError, check_photos, decode_photo, index_bytes, load_index, save_index, search
 
 RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def flat(n: int = 50, dimension: int = 8) -> tuple[faiss.Index, np.ndarray]:
@@ -14,6 +24,81 @@ def flat(n: int = 50, dimension: int = 8) -> tuple[faiss.Index, np.ndarray]:
     index = faiss.IndexFlatIP(dimension)
     index.add(vectors)
     return index, vectors
+
+
+# ---------- photos ----------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_every_mode_becomes_rgb_bytes(mode):
+    if mode == "I;16":
+        image = Image.fromarray(RNG.integers(0, 2**16, (40, 60)).astype(np.uint16))
+    else:
+        image = Image.fromarray(PIXELS).convert(mode)
+    photo = decode_photo(encoded(image, "TIFF" if mode == "CMYK" else "PNG"), 32)
+    assert photo.shape == (32, 32, 3) and photo.dtype == np.uint8 and photo.std() > 1
+
+
+def test_sixteen_bit_keeps_its_brightness():
+    grey = Image.fromarray(np.full((20, 20), 2**15, np.uint16))
+    assert abs(int(decode_photo(encoded(grey), 16).mean()) - 128) <= 1
+
+
+def test_transparent_pixels_become_white_and_not_black():
+    image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    assert (decode_photo(encoded(image), 32) == 255).all()
+
+
+def test_photo_taken_sideways_is_turned_upright():
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:16] = 255  # white above black
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn 90 degrees clockwise to view
+    photo = decode_photo(encoded(Image.fromarray(pixels), "JPEG", exif=exif, quality=95), 32)
+    assert photo[:, 24:].mean() > 240 and photo[:, :8].mean() < 15
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100, 700])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_file_cut_short_is_refused(kind, cut):
+    with pytest.raises(PhotoError, match="complete JPEG"):
+        decode_photo(encoded(Image.fromarray(PIXELS), kind)[:cut], 32)
+
+
+def test_file_that_is_no_image_is_refused():
+    with pytest.raises(PhotoError, match="do not decode"):
+        decode_photo(b"<html>404 not found</html>", 32)
+
+
+def test_too_small_and_too_large_photos_are_refused():
+    with pytest.raises(PhotoError, match="60 x 8"):
+        decode_photo(encoded(Image.new("RGB", (60, 8))), 32)
+    bomb = encoded(Image.new("1", (9000, 9000)))  # 81 megapixels in a few kilobytes
+    assert len(bomb) < 50_000
+    with pytest.raises(PhotoError, match="9000 x 9000"):
+        decode_photo(bomb, 32)
+
+
+@pytest.mark.parametrize(
+    "photos, reason",
+    [
+        (np.zeros((2, 32, 32, 3), np.float32), "uint8"),
+        (np.zeros((2, 32, 32, 3), np.int64), "uint8"),
+        ([[1, 2]], "list"),
+        (np.zeros((32, 32, 3), np.uint8), "shape"),
+        (np.zeros((2, 64, 64, 3), np.uint8), "shape"),
+        (np.zeros((2, 32, 32), np.uint8), "shape"),
+        (np.zeros((2, 32, 32, 4), np.uint8), "shape"),
+    ],
+)
+def test_arrays_that_an_encoder_must_not_see(photos, reason):
+    with pytest.raises(PhotoError, match=reason):
+        check_photos(photos, 32)
+
+
+def test_good_arrays_pass_untouched():
+    photos = np.zeros((0, 32, 32, 3), np.uint8)
+    assert check_photos(photos, 32) is photos
 
 
 # ---------- search ----------

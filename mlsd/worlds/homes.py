@@ -24,7 +24,6 @@ STYLE_DIM = 3  # dimensions of tastes and of styles
 PHOTO_DIM = 16  # of the vectors that stand for photographs
 LONG_STAY = 7  # nights
 MOST_LEAD, MOST_NIGHTS, MOST_PAGES = 21, 14, 6  # days ahead, nights of a stay, pages before and after the carousel
-FILTERS = 1.3  # place, price and kitchen can be filtered in the search, so they count for more there than in the carousel; style cannot
 WINDOW_HOURS = 6  # calendars are refreshed this often
 SOURCES = ("none", "page", "carousel", "search")  # where a booked listing was found: codes of `booked_by`
 _NEVER = -1e9  # a score below all others
@@ -75,6 +74,12 @@ class HomeRules(Rules):
         off=0.0,
         unit="log-odds per unit seen",
         mechanism="A unit of this page's building, or of one further left, is no news.",
+    )
+    filters: float = effect(
+        1.3,
+        off=1.0,
+        unit="factor",
+        mechanism="Place, price and kitchen can be filtered in the search, so they count for more there than in the row; style cannot.",
     )
     replaces: float = effect(
         1.0, off=0.0, unit="pages per click", mechanism="Each page opened from the carousel is a page less of later search."
@@ -359,7 +364,7 @@ class HomeWorld(SimulatedWorld):
 
         # The search: one order a visit, best first; the first pages come before the carousel, the next after it.
         wish = np.full(free.shape, _NEVER)
-        wish[free] = over(self._fit, row, item[free], np.full(len(row), FILTERS)) + r.gloss * self._gloss[item[free]]
+        wish[free] = over(self._fit, row, item[free], np.full(len(row), r.filters)) + r.gloss * self._gloss[item[free]]
         search = ranking(np.where(free, wish + gumbel(luck[0]), _NEVER))
         visit["before"] = np.minimum(visit["before"], free.sum(axis=1) - 1)
         every = np.arange(n)

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from mlsd.experiments import both_worlds
 from mlsd.worlds.base import WorldError
@@ -154,11 +155,30 @@ def convinced(world: HomeWorld, log: pd.DataFrame) -> float:
     return pages.booked[quality > 0.5].mean() / pages.booked[quality < -0.5].mean()
 
 
+def filtered(world: HomeWorld, log: pd.DataFrame) -> float:
+    """How far the first pages of sessions pull from equal weights towards more of place, price and kitchen, in standard deviations."""
+    some = log[log.day < 2]
+    trips = some.loc[some.position == 1, ["request_id", "check_in", "nights", "guests"]].head(1000)
+    pages = world.sessions(some).query("step == 0").merge(trips, on="request_id")
+    pull = spread = 0.0
+    for page in pages.itertuples():
+        kept = world.calendar[:, page.check_in : page.check_in + page.nights].any(axis=1)
+        there = (world._joined <= page.day) & (world._most >= page.guests) & ~kept
+        home = np.flatnonzero(there & (world.items.market == world.items.market[page.item_id]))
+        user, nights = np.full(len(home), page.user_id), np.full(len(home), page.nights)
+        fit = world._fit(user, home, nights)
+        more, p = world._fit(user, home, nights, 2.0) - fit, softmax(fit + world.rules.gloss * world._gloss[home])
+        pull += more[home == page.item_id].sum() - p @ more
+        spread += p @ more**2 - (p @ more) ** 2
+    return pull / np.sqrt(spread)
+
+
 STATISTICS = {
     "quality": (convinced, (1.5, 6), (0.7, 1.4)),
     "hidden_style": (lambda world, log: 1 - explained(world), (0.25, 0.6), (0.0, 0.15)),
     "twins": (lambda world, log: (world.items.building_id != world.items.item_id).mean(), (0.15, 0.35), (0, 0)),
     "newcomers": (lambda world, log: (world.items.created_at > world.start).mean(), (0.15, 0.35), (0, 0)),
+    "filters": (filtered, (4, 30), (-3, 3)),
     "replaces": (lambda world, log: displaced(log), (0.5, 1.0), (-0.12, 0.12)),
     "units": (lambda world, log: double(world, log), (0, 0.08), (0.15, 1)),
     "exploration": (lambda world, log: log.randomised.mean(), (0.27, 0.33), (0, 0)),

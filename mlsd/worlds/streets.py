@@ -18,6 +18,7 @@ from functools import cache, lru_cache
 import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy.special import expit, logit
 
 from mlsd.files import verified
@@ -417,8 +418,8 @@ def _photographs() -> dict[str, np.ndarray]:
     """Faces (100, 25, 25) and grey pictures, whole numbers from 0 to 255."""
     grey = {}
     for name in ("brick", "gravel", "grass", "motorcycle_left", "coffee", "chelsea", "page", "text"):
-        picture = cv2.imread(str(verified(f"external/photographs/{name}.png")), cv2.IMREAD_COLOR).astype(np.int64)
-        picture = (picture @ [29, 150, 77]) >> 8
+        picture = np.asarray(Image.open(verified(f"external/photographs/{name}.png")).convert("RGB")).astype(np.int64)
+        picture = (picture @ [77, 150, 29]) >> 8
         h, w = picture.shape[0] // 2, picture.shape[1] // 2
         grey[name] = picture[: 2 * h, : 2 * w].reshape(h, 2, w, 2).sum(axis=(1, 3)) >> 2
     faces = np.load(verified("external/photographs/lfw_subset.npy"))[:100]

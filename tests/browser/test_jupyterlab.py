@@ -134,7 +134,7 @@ def test_a_chapter_runs_with_run_all_cells(browser, lab):
         panel = notebook(view)
         assert panel.locator(".mlsd-claim").count() == 0
         view.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        panel.locator(".mlsd-colophon").wait_for(timeout=PATIENCE)
+        panel.locator(".mlsd-colophon").wait_for(timeout=4 * PATIENCE)
         expect(panel.locator(".mlsd-claim")).to_have_count(6)
         border = "(card) => getComputedStyle(card).borderLeftColor"
         claim, card = (panel.locator(name).first.evaluate(border) for name in (".mlsd-claim", ".mlsd-decision"))

@@ -71,6 +71,8 @@ def _influence(users: pd.DataFrame) -> tuple[float, pd.Series]:
 class Experiment:
     """The logs of two policies and what they say. `paired`: both served the same users.
 
+    Whatever gives an interval raises ValueError if an arm has fewer than two users.
+
     Every interval speaks of users: of what as many others would have done on the same days, with the same items
     and the same two policies. It does not cover another season, a second training of the model, or another world.
     """
@@ -82,9 +84,11 @@ class Experiment:
     paired: bool
 
     def _compare(self, name: str, relative: bool) -> tuple[float, float]:
-        metric = self.metrics[name]
-        control, of_control = _influence(_by_user(self.log_control, metric))
-        treatment, of_treatment = _influence(_by_user(self.log_treatment, metric))
+        arms = [_by_user(log, self.metrics[name]) for log in (self.log_control, self.log_treatment)]
+        if min(map(len, arms)) < 2:
+            found = f"{len(arms[0])} in control, {len(arms[1])} in treatment"
+            raise ValueError(f"an interval needs two or more users in each arm, found {found}")
+        (control, of_control), (treatment, of_treatment) = map(_influence, arms)
         if relative and control == 0:
             raise ValueError(f"no lift of {name!r}: it is zero in control; use .difference({name!r})")
         value = treatment / control - 1 if relative else treatment - control

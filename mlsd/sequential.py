@@ -39,7 +39,7 @@ def spending_bounds(fractions: np.ndarray, alpha: float = ALPHA) -> np.ndarray:
         raise ValueError(f"fractions: expected shares of the planned data that rise within (0, 1], found {fractions}")
     each_side = 2 * stats.norm.sf(stats.norm.isf(alpha / 4) / np.sqrt(t))
     to_spend = np.diff(each_side, prepend=0)
-    bounds = [stats.norm.isf(to_spend[0])]
+    bounds = [min(stats.norm.isf(to_spend[0]), 40)]  # a first look so early that there is nothing to spend
     # s = z sqrt(t) is a random walk with variance t. `density` is that of the walks no bound has stopped, at Gauss-Legendre `nodes`.
     roots, weights = np.polynomial.legendre.leggauss(401)
     nodes, density = None, None
@@ -83,15 +83,25 @@ def _se(look: Estimate) -> float:
     return (look.high - look.low) / (2 * Z)
 
 
+def _standard_errors(looks: pd.Series) -> np.ndarray:
+    se = np.array([_se(look) for look in looks])
+    if not (se > 0).all():
+        raise ValueError(f"looks: expected Estimates with an interval, found {int((se == 0).sum())} that are exact")
+    return se
+
+
 def group_sequential(looks: pd.Series, planned: int) -> pd.Series:
     """The looks with intervals that hold at all of them together, in a test of `planned` looks. Index of `looks`.
 
     looks: Estimates on all data so far, one a day, in order; fewer than planned while the test runs. `planned` is fixed
     before the first. Stop at the first interval that excludes zero, or at the last look.
-    Raises ValueError for more looks than planned.
+    Days count as shares of the planned data. Where users return, the first days bring more than that, and the looks are
+    wrong less often than promised; where traffic grows, more often: then pass the shares to `spending_bounds`.
+    Raises ValueError for more looks than planned, or a look without an interval.
     """
     if not 0 < len(looks) <= planned:
         raise ValueError(f"looks: expected 1 to {planned}, as planned, found {len(looks)}; a test that is prolonged needs `always_valid`")
+    _standard_errors(looks)
     return _widened(looks, spending_bounds(np.arange(1, len(looks) + 1) / planned))
 
 
@@ -101,7 +111,4 @@ def always_valid(looks: pd.Series, effect: float) -> pd.Series:
     looks: Estimates on all data so far. effect: the smallest that matters, in their unit, fixed before the first look.
     Raises ValueError for an effect that is not above 0, or a look without an interval.
     """
-    se = np.array([_se(look) for look in looks])
-    if not (se > 0).all():
-        raise ValueError(f"looks: expected Estimates with an interval, found {int((se == 0).sum())} that are exact")
-    return _widened(looks, mixture_bounds(se, effect))
+    return _widened(looks, mixture_bounds(_standard_errors(looks), effect))

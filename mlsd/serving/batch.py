@@ -33,6 +33,7 @@ Detector = Callable[[np.ndarray], np.ndarray]  # a frame, uint8 -> boxes (n, 4):
 
 PAD = 0.2  # of a box's size, added on each side before it is hidden
 THUMBNAIL = 4  # times smaller
+GREY = 127  # of every hidden box: its own mean would tell how light a face is
 
 
 class BatchError(RuntimeError):
@@ -40,13 +41,12 @@ class BatchError(RuntimeError):
 
 
 def hide(image: np.ndarray, boxes: np.ndarray, pad: float = PAD) -> np.ndarray:
-    """A copy of the frame in which each box, and `pad` of its size around it, is filled with its mean: nothing is left to undo."""
+    """A copy of the frame in which each box, and `pad` of its size around it, is filled with one grey: nothing is left to undo."""
     out = image.copy()
     for left, top, width, height in np.asarray(boxes, float).reshape(-1, 4):
         x0, y0 = max(0, int(left - pad * width)), max(0, int(top - pad * height))
-        part = image[y0 : int(np.ceil(top + height * (1 + pad))), x0 : int(np.ceil(left + width * (1 + pad)))]
-        if part.size:
-            out[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part.mean(axis=(0, 1))
+        y1, x1 = (max(0, int(np.ceil(end))) for end in (top + height * (1 + pad), left + width * (1 + pad)))
+        out[y0:y1, x0:x1] = GREY
     return out
 
 

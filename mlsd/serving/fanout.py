@@ -14,6 +14,8 @@ ends at its next chunk: the chunk is written only if there is no tombstone, in o
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -22,6 +24,7 @@ from mlsd.serving.backends import KeyValue, StoreBusy, StoreCorrupt
 
 _ID = np.dtype("<u8")
 _TRIES = 20  # of a chunk that other writers keep changing
+_PAUSE_S = 0.001, 0.1  # the longest pause after the first failure, and after any
 
 
 class Timelines:
@@ -62,9 +65,14 @@ class Timelines:
         return ids[[mark is None for mark in deleted]][:n] if len(ids) else ids
 
     def _add(self, keys: list[str], post: int) -> bool:
-        """Add a post to all these records, or to none if it is deleted. Raises StoreBusy if others keep changing them."""
+        """Add a post to all these records, or to none if it is deleted. Raises StoreBusy if others keep changing them.
+
+        After a failure it pauses for a random time, up to twice as long each time, or of two writers one may win every time
+        (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
+        """
         tombstone = _tombstone(post)
-        for _ in range(_TRIES):
+        first, longest = _PAUSE_S
+        for failed in range(_TRIES):
             *records, deleted = self._backend.get([*keys, tombstone])
             if deleted is not None:
                 return False
@@ -72,6 +80,7 @@ class Timelines:
             put = {key: self._with(record, post) for key, record in zip(keys, records, strict=True)}
             if self._backend.write(put, only_if=known):
                 return True
+            time.sleep(random.uniform(0, min(longest, first * 2**failed)))
         raise StoreBusy(f"post {post}: other writers changed its timelines {_TRIES} times in a row; try again")
 
     def _with(self, record: bytes | None, post: int) -> bytes:

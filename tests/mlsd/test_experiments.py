@@ -104,6 +104,17 @@ def test_sample_ratio_mismatch_is_seen():
     assert fair.sample_ratio_p > 0.01 and broken.sample_ratio_p < 0.001
 
 
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("n_users", [0, 1])
+def test_an_arm_of_fewer_than_two_users_is_refused(n_users, paired):
+    test = split(CoinWorld(), item_0, item_1)
+    few = test.log_control[test.log_control.user_id.isin(test.log_control.user_id.unique()[:n_users])]
+    tiny = experiments.Experiment(few, few if paired else test.log_treatment, test.metrics, test.share, paired)
+    for ask in (tiny.lift, tiny.difference, tiny.minimum_detectable_lift):
+        with pytest.raises(ValueError, match=f"two or more users in each arm, found {n_users} in control"):
+            ask("click_rate")
+
+
 def test_table_names_the_direction_of_guardrails():
     table = experiments.both_worlds(CoinWorld(n_users=3000), item_0, item_1, days=1).table()
     assert table.loc["click_rate", "verdict"] == "better" and table.loc["hides", "verdict"] == "no difference seen"

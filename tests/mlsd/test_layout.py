@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "estimates": set(),
     "metrics": set(),
     "timing": set(),
+    "cluster": set(),
     "search": set(),
     "pretrained": {"files"},
     "faces": {"files"},

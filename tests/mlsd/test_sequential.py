@@ -54,7 +54,7 @@ def test_bounds_are_the_published_ones():
     assert spending_bounds([1.0]) == pytest.approx([Z])
 
 
-@pytest.mark.parametrize("fractions", [np.arange(1, 31) / 30, [0.1, 0.12, 0.5, 0.51, 1.0]])
+@pytest.mark.parametrize("fractions", [np.arange(1, 31) / 30, [0.1, 0.12, 0.5, 0.51, 1.0], [1 / 365, 2 / 365, 0.25, 0.5, 1.0]])
 def test_bounds_spend_alpha_on_a_random_walk(fractions):
     steps = np.sqrt(np.diff(fractions, prepend=0))
     walk = np.cumsum(np.random.default_rng(1).normal(size=(40_000, len(steps))) * steps, axis=1)
@@ -129,6 +129,7 @@ LOOKS = pd.Series([Estimate(0.1, 0.0, 0.2)] * 3)
         (lambda: group_sequential(LOOKS, planned=2), "expected 1 to 2, as planned, found 3; a test that is prolonged needs `always_valid`"),
         (lambda: always_valid(LOOKS, effect=0), "effect: expected the smallest effect that matters, above 0"),
         (lambda: always_valid(pd.Series([Estimate.exact(1)]), effect=1), "found 1 that are exact"),
+        (lambda: group_sequential(pd.Series([Estimate.exact(1)]), planned=2), "found 1 that are exact"),
     ],
 )
 def test_bad_input_gives_clear_errors(call, message):

@@ -8,6 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 CHAPTER ?=
 SEEDS ?=
 FLAGS ?=
+SHARE ?=
 PORT ?= 8000
 # Jupyter refuses to start as root unless told; in a container root is all there is.
 LAB_FLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -36,12 +37,12 @@ serve:  ## show the site on http://localhost:8000 (PORT=...)
 lab: data  ## open the chapters in JupyterLab
 	jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/chapters $(LAB_FLAGS)
 
-test: book  ## every suite but the browser's, and every notebook uncached
+test: book  ## every suite but the browser's, and a fifth of the notebooks, another for each commit, once more
 	pytest -n 2 --dist=loadfile tests --ignore=tests/browser
 	$(MAKE) --no-print-directory -o book test-notebooks
 
-test-notebooks: book  ## execute every notebook once more, uncached, and compare its numbers with the book's
-	rm -rf .again && cp -r chapters .again
+test-notebooks: book  ## execute notebooks once more through nbmake, uncached, and compare their numbers (SHARE=1 for all)
+	python -m press.again copy $(SHARE)
 	pytest --nbmake --overwrite --nbmake-timeout=600 -n 2 --dist=load -p no:cacheprovider .again
 	python -m press.again
 

@@ -6,7 +6,8 @@ python -m press.falsify PAGE --only KEY         one claim, broken: its value and
 A claim names planted effects that it rests on (`rests_on`: the page is run without each, up to the last
 claim that names it), or a replacement in the page's own code (`broken_by=(old, new)`: `old` stands there
 exactly once, in the claim's cell or before it), or both. It is falsified if, for each way, it is red on two seeds
-of three. A claim that the broken run does not reach is not red: that is an error.
+of three; the third is tried where the first two leave that open. A claim that the broken run does not reach is not
+red: that is an error.
 
 Replacements are tried in one kernel a seed: when the page has come to the claim's cell j, the broken cell i
 and those after it are run, the claim is read, then cells i to j as they stand, and the claim must be as
@@ -20,8 +21,9 @@ import argparse
 import os
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -229,36 +231,58 @@ def entry_of(found: list[Claim], results: list[Outcome], seeds: tuple[int, ...],
     return dict(seeds=list(seeds), claims=rows, faults=faults)
 
 
+def undecided(results: list[Outcome]) -> set[str]:
+    """The ways that have not turned each of their claims red on enough seeds."""
+    reds = Counter((o.key, o.way) for o in results if o.red)
+    return {o.way for o in results if reds[o.key, o.way] < RED_ON}
+
+
+def jobs_of(page: Path, seed: int, found: list[Claim], breaks: list[Break], ways: set[str] | None = None) -> list[tuple]:
+    """What is to be run of a page on a seed: functions with their arguments, for these ways or for all."""
+    effects = sorted({effect for claim in found for effect in claim.rests_on})
+    jobs = [(try_effect, page, seed, effect, found) for effect in effects if ways is None or without(effect) in ways]
+    breaks = [b for b in breaks if ways is None or b.way in ways]
+    return jobs + ([(try_breaks, page, seed, breaks)] if breaks else [])
+
+
 def measure(wanted: list[Path], seeds: tuple[int, ...], workers: int, only: str | None = None) -> Iterator[tuple[Path, dict]]:
     """Try the claims of pages, a process for each page, seed and effect. Yields each page with its entry when it is done."""
-    found, faults, results, waiting = {}, {}, {}, {}
-    with ProcessPoolExecutor(workers, max_tasks_per_child=1) as pool:
-        for page in wanted:
-            notebook = read(page)
-            results[page], waiting[page] = [], set()
-            try:
-                found[page] = [claim for claim in claims(notebook) if only in (None, claim.key)]
-            except NoLiteral as no_literal:
-                found[page], faults[page] = [], [str(no_literal)]
-                continue
-            breaks, faults[page] = planned(found[page], [cell.source for cell in code(notebook)])
-            effects = sorted({effect for claim in found[page] for effect in claim.rests_on})
-            for seed in seeds:
-                waiting[page] |= {pool.submit(try_effect, page, seed, effect, found[page]) for effect in effects}
-                waiting[page] |= {pool.submit(try_breaks, page, seed, breaks)} if breaks else set()
-        page_of = {future: page for page, futures in waiting.items() for future in futures}
-        for page in [page for page in wanted if not waiting[page]]:
+    found, breaks, faults, results = {}, {}, {}, {}
+    queue: deque[tuple] = deque()
+    for page in wanted:
+        notebook = read(page)
+        breaks[page], results[page] = [], []
+        try:
+            found[page] = [claim for claim in claims(notebook) if only in (None, claim.key)]
+            breaks[page], faults[page] = planned(found[page], [cell.source for cell in code(notebook)])
+        except NoLiteral as no_literal:
+            found[page], faults[page] = [], [str(no_literal)]
+        jobs = [job for seed in seeds[:RED_ON] for job in jobs_of(page, seed, found[page], breaks[page])]
+        queue.extend(jobs)
+        if not jobs:
             yield page, entry_of(found[page], [], seeds, faults[page])
-        for future in as_completed(page_of):
-            page = page_of[future]
-            outcomes_, faults_ = future.result()
-            results[page] += outcomes_
-            faults[page] += faults_
-            for o in outcomes_:
-                print(f"{name_of(page)} [seed {o.seed}] {o.key}, {o.way}: {'red' if o.red else 'NOT RED'}, {o.shown}", flush=True)
-            waiting[page].discard(future)
-            if not waiting[page]:
-                yield page, entry_of(found[page], results[page], seeds, faults[page])
+
+    more = {page: list(seeds[RED_ON:]) for page in wanted}
+    running: dict[Future, Path] = {}
+    with ProcessPoolExecutor(workers, max_tasks_per_child=1) as pool:
+        while queue or running:
+            while queue and len(running) < workers:
+                job = queue.popleft()
+                running[pool.submit(*job)] = job[1]
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                page = running.pop(future)
+                outcomes_, faults_ = future.result()
+                results[page] += outcomes_
+                faults[page] += faults_
+                for o in outcomes_:
+                    print(f"{name_of(page)} [seed {o.seed}] {o.key}, {o.way}: {'red' if o.red else 'NOT RED'}, {o.shown}", flush=True)
+                if page in running.values() or any(job[1] == page for job in queue):
+                    continue
+                ways = undecided(results[page])
+                if ways and more[page]:
+                    queue.extendleft(jobs_of(page, more[page].pop(0), found[page], breaks[page], ways))
+                else:
+                    yield page, entry_of(found[page], results[page], seeds, faults[page])
 
 
 def main() -> int:

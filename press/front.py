@@ -71,7 +71,7 @@ def front_of(notebook: NotebookNode) -> Front:
     """Whatever of the front is there."""
     text = notebook.cells[0].source
     title = re.search(r"^# (.+)$", text, re.M)
-    question = re.search(r"^:class: core-question\b.*\n(.+?)\n:::", text, re.M | re.S)
+    question = re.search(r"^:class: core-question\b[^\n]*\n(.+?)\n:::", text, re.M | re.S)
     rows = [dict(zip(COLUMNS, rows[0], strict=True)) for header, rows in tables(text) if tuple(header) == COLUMNS and rows]
     row = rows[0] if rows else dict.fromkeys(COLUMNS, "")
     minutes = re.fullmatch(r"(\d+) min", row["to read"])

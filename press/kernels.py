@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from press.records import of_cell
 
 TIMEOUT_S = 900
+STARTS = 3
 QUIET = ["--IPKernelApp.log_level=40"]  # each kernel warns that its loopback sockets are not encrypted
 
 
@@ -23,13 +24,28 @@ def client_of(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
     return NotebookClient(notebook, timeout=TIMEOUT_S, record_timing=False, resources=where, extra_arguments=QUIET)
 
 
+def start(client: NotebookClient, **options: object) -> None:
+    """Start a client's kernel. Its ports are chosen before it binds them, and another kernel may be faster: then it is started again."""
+    for left in reversed(range(STARTS)):
+        client.km = client.create_kernel_manager()
+        client.start_new_kernel(**options)
+        try:
+            client.start_new_kernel_client()
+            return
+        except RuntimeError:  # it died before it answered
+            if not left:
+                raise
+
+
 def execute(page: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
     """Run one page in its folder. Returns it with outputs, the seconds taken, and an error or None."""
     started = time.monotonic()
     notebook = nbformat.read(page, as_version=4)
     error = None
     try:
-        client_of(notebook, page.parent).execute()
+        client = client_of(notebook, page.parent)
+        start(client)
+        client.execute()
     except CellExecutionError as caught:
         error = str(caught)
     except Exception as caught:  # a kernel that died, ran out of time or never started fails its page, not the others
@@ -58,7 +74,8 @@ class Kernel:
         self._variables = variables | more
 
     def __enter__(self) -> Kernel:
-        self._running = self._client.setup_kernel(env=self._variables)
+        start(self._client, env=self._variables)
+        self._running = self._client.setup_kernel()
         self._running.__enter__()
         return self
 

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import ast
 import html
+import itertools
+import math
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +42,31 @@ ASSETS = ROOT / "press" / "assets"
 LEVELS = ("mid", "senior", "staff")
 STEPS = ("clarify", "frame", "data", "model", "evaluate", "serve", "monitor")
 SCRIPTS = ("practice.js", "interview.js", "bank.js")  # the data, written at the end of a build; and what shows them
+MEASURED_BEFORE = 9  # the number of the first section that measures nothing: the whiteboard
+SAYS_LITTLE = {
+    "with",
+    "that",
+    "from",
+    "what",
+    "which",
+    "when",
+    "them",
+    "than",
+    "into",
+    "each",
+    "does",
+    "name",
+    "say",
+    "before",
+    "after",
+    "the",
+    "and",
+    "for",
+    "not",
+    "how",
+    "one",
+    "their",
+}
 PREDICT = re.compile(r"^(:::+)\{admonition\}[^\n]*\n:class: predict\b[^\n]*\n(.*?)^\1\s*$", re.M | re.S)  # (fence, text) of a box
 NO_SCRIPT = "<noscript><p>This page runs in your browser, and needs JavaScript. All that it asks stands in the chapters.</p></noscript>"
 
@@ -132,12 +160,34 @@ def minutes_of_steps(root: Path) -> list[tuple[str, int]]:
     return list(found.items())
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text that tell what it is about, without their endings."""
+    found = (re.sub(r"(?:ies|es|s|ed|ing)$", "", word) for word in re.findall(r"[^\W\d_]{3,}", text.lower()))
+    return [word for word in found if word not in SAYS_LITTLE]
+
+
 class Places:
     """Where the headings of a page are, by title, as Sphinx has read it."""
 
     def __init__(self, passages: list[tuple[str, str, str]], url: str) -> None:
         self.url = url
         self.anchors = {title: anchor for anchor, title, _ in reversed(passages)}
+        numbered = [int(found[1]) if (found := re.match(r"(\d+)\. ", title)) else 0 for _, title, _ in passages]
+        measuring = itertools.takewhile(lambda place: place[0] < MEASURED_BEFORE, zip(numbered, passages, strict=True))
+        self.measured = [(title, Counter(words_of(f"{title} {title} {title} {text}"))) for _, (anchor, title, text) in measuring if anchor]
+
+    def about(self, text: str) -> str:
+        """The title of the section that measures what a text names, by the words they share: often there, and in few others (BM25)."""
+        spread = Counter(word for _, said in self.measured for word in said)
+        mean = sum(said.total() for _, said in self.measured) / max(len(self.measured), 1)
+
+        def shared(said: Counter) -> float:
+            long = 1.2 * (0.25 + 0.75 * said.total() / mean)
+            rare = {word: math.log(1 + (len(self.measured) - spread[word] + 0.5) / (spread[word] + 0.5)) for word in words_of(text)}
+            return sum(weight * said[word] * 2.2 / (said[word] + long) for word, weight in rare.items())
+
+        best = max(self.measured, key=lambda place: shared(place[1]), default=None)
+        return best[0] if best and shared(best[1]) else RUBRIC
 
     def of(self, title: str) -> str:
         anchor = next((a for t, a in self.anchors.items() if t == title or re.sub(r"^\d+\. ", "", t) == title), "")
@@ -155,47 +205,77 @@ def with_heading(notebook: NotebookNode) -> Iterator[tuple[str, NotebookNode]]:
 
 
 def step_of(heading: str, now: str) -> str:
-    """The step of the interview that a numbered heading belongs to."""
-    number = re.match(r"(\d+)\. ", heading)
-    return (STEPS[int(number[1]) - 1] if int(number[1]) <= len(STEPS) else "") if number else now
+    """The step of the interview that a numbered heading is; other numbered headings, as production chapters have, are of no step."""
+    number, _, title = heading.partition(". ")
+    if not number.isdigit():
+        return now
+    return title.lower() if title.lower() in STEPS else ""
 
 
-def beyond(sweep: list[dict], point: dict, unit: str) -> str:
-    """The first value of a sweep beyond the point where a decision flips; empty where there is none that chooses so."""
-    from mlsd.tables import number  # here: it brings pandas, which the commands that read this file do not need
-
+def beyond(sweep: list[dict], point: dict) -> dict | None:
+    """The first step of a sweep beyond the point where a decision flips; None where there is none that chooses so."""
     steps = [s for s in sweep if s["value"] > point["at"]] if point["above"] else [s for s in sweep[::-1] if s["value"] < point["at"]]
-    there = (s["value"] for s in steps if s["chosen"] == point["then"])
-    value = next(there, None)
-    return "" if value is None else number(value, unit)
+    return next((s for s in steps if s["chosen"] == point["then"]), None)
+
+
+def spoken(name: str) -> str:
+    """The name of a column or an option as an interviewer says it: no underscores, no comma at its end."""
+    return name.replace("_", " ").strip(" ,:")
+
+
+def options_of(options: dict, units: dict) -> dict:
+    """A card's table as it is shown: the names of its columns, and a row an option with its name first."""
+    from mlsd.estimates import Estimate  # here: they bring pandas, which the commands that read this file do not need
+    from mlsd.tables import number
+
+    def cell(value: object, unit: str) -> str:
+        value = Estimate(*value) if isinstance(value, list) else value
+        return value if isinstance(value, str) else number(value, unit)
+
+    columns = options["columns"]
+    rows = [[spoken(option), *(cell(columns[c][i], units.get(c, "")) for c in columns)] for i, option in enumerate(options["index"])]
+    return dict(columns=[spoken(c) for c in columns], rows=rows)
 
 
 def changes(notebook: NotebookNode, places: Places) -> list[dict]:
-    """Requirements that may change: of each decision what would flip it, a value beyond, and the option that the run chose there."""
+    """What may change: of each decision what would flip it, a value beyond, the option that the run chose there, and its table there.
+
+    A card that moves an assumption has a requirement that changes; one that moves a measured number has a result that comes out otherwise.
+    """
     from mlsd.tables import number  # here, as above
 
     found = []
     for heading, cell in with_heading(notebook):
         for card in of_cell(cell):
             flip = card.get("flip") if card["kind"] == "decision" else None
+            sweep = card.get("sweep") or []
             for point in flip["points"] if flip else []:
-                at = number(point["at"], flip["unit"])
+                at, there = number(point["at"], flip["unit"]), beyond(sweep, point)
+                step = there or next((s for s in sweep if s["value"] == point["at"]), None)
+                what = spoken(flip["what"])
                 found.append(
                     dict(
-                        what=flip["what"],
+                        kind="requirement" if sweep else "result",
+                        what=what[:1].upper() + what[1:],
                         now=number(flip["now"], flip["unit"]),
-                        new=beyond(card.get("sweep") or [], point, flip["unit"]) or f"{'more' if point['above'] else 'less'} than {at}",
+                        new=number(there["value"], flip["unit"]) if there else f"{'more' if point['above'] else 'less'} than {at}",
                         at=at,
                         question=card["question"],
                         side="above" if point["above"] else "below",
-                        before=card["chosen"],
-                        after=point["then"] or "none of the options, as none meets the requirements",
-                        rule=card["rule"],
+                        before=spoken(card["chosen"]),
+                        after=spoken(point["then"]) if point["then"] else "none of the options, as none meets the requirements",
+                        rule=spoken(card["rule"]),
                         open=card.get("open", ""),
+                        table=options_of(step["options"], card.get("units", {})) if step else None,
                         url=places.of(heading),
                     )
                 )
     return found
+
+
+def of_interview(found: list[dict]) -> list[dict]:
+    """What an interviewer can change without having read the chapter: requirements; where there are none, results."""
+    return [change for change in found if change["kind"] == "requirement"] or found
 
 
 def predictions(notebook: NotebookNode) -> Iterator[tuple[str, str, dict | None]]:
@@ -243,7 +323,10 @@ def case(name: str, notebook: NotebookNode, places: Places) -> dict:
             dict(question=f.question, answer=to_html(f.answer), level=f.level, step=f.step, url=places.of("Follow-ups"))
             for f in follow_ups(notebook)
         ],
-        signals=[dict(level=level, step=step, text=text) for level, step, text in signals(notebook)],
+        signals=[
+            dict(level=level, step=step, text=text, where=(where := step.capitalize() or places.about(text)), url=places.of(where))
+            for level, step, text in signals(notebook)
+        ],
         failures=failures(notebook),
         url=places.url,
         steps={step: places.of(step.capitalize()) for step in STEPS},
@@ -290,6 +373,8 @@ def collected(app: Sphinx) -> dict:
         else:
             cases.append(case(name, notebook, places))
         bank += questions(name, notebook, places, url)
+    for one in cases:
+        one["changes"] = of_interview(one["changes"])
     return dict(cases=cases, bank=bank, minutes=minutes_of_steps(root), steps=STEPS, levels=LEVELS)
 
 

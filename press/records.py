@@ -18,9 +18,14 @@ CLOCK = "clock"
 CLOCK_UNITS = {"ns", "us", "µs", "ms", "s", "min", "/s", "requests/s", "rows/s", "kB", "MB", "GB", "KiB", "MiB", "GiB", "bytes"}
 
 
+def cards(cell: NotebookNode) -> list[NotebookNode]:
+    """The outputs of a cell that hold a record, in order."""
+    return [output for output in cell.get("outputs", []) if MIME in output.get("data", {})]
+
+
 def of_cell(cell: NotebookNode) -> list[dict]:
     """The records in a cell's outputs, in order."""
-    return [output["data"][MIME] for output in cell.get("outputs", []) if MIME in output.get("data", {})]
+    return [output["data"][MIME] for output in cards(cell)]
 
 
 def records(notebook: NotebookNode, kind: str) -> list[dict]:

@@ -22,15 +22,16 @@ from sphinx.util.docutils import SphinxDirective
 
 from press import ROOT, pictures
 from press.evidence import executed_pages, is_lab, parts, title_of
-from press.front import front_of, to_remember
+from press.front import REMEMBER, front_of, plain, to_remember
 from press.landing import picture_of, shown
 from press.notebooks import read
 from press.practice import PREDICT, Places, dialogue, predictions, to_html, with_heading
-from press.records import of_cell
-from press.sheets import WHITEBOARD, box, whiteboard
+from press.records import MIME, cards, of_cell
+from press.sheets import WHITEBOARD, box, section, whiteboard
 
 ASSETS = ROOT / "press" / "assets"
 FOLDER = "slides"
+ON_A_CARD = ("We choose", "Open", "It costs", "We would switch", "Refuted")  # how the lines of a decision begin
 NO_PROSE = re.compile(r":::|\||```|<|\(.*\)=$|!\[")  # how a block of Markdown begins that is no paragraph
 
 
@@ -43,6 +44,7 @@ class Slide(NamedTuple):
     answer: str = ""  # comes with the next key
     notes: str = ""
     url: str = ""  # where it stands in the chapter
+    section: str = ""  # the section of the chapter that it is of, without its number
 
 
 def prose_after(cells: list[NotebookNode], at: int) -> str:
@@ -81,23 +83,10 @@ def figure(cell: NotebookNode) -> str:
     return f'<picture>{narrow}<img src="{wide}" alt="{html.escape(alt)}"></picture>'
 
 
-def flips(card: dict) -> str:
-    """What would change a decision, in words."""
-    from mlsd.tables import number  # here: it brings pandas, which the commands that read this file do not need
-
-    flip = card.get("flip")
-    if not flip or not flip["points"]:
-        return "nothing in the range that was tried"
-    sides = [
-        f"{'above' if point['above'] else 'below'} {number(point['at'], flip['unit'])}: {point['then'] or 'none meets the requirements'}"
-        for point in flip["points"]
-    ]
-    return f"{flip['what']}, now {number(flip['now'], flip['unit'])}; {'; '.join(sides)}"
-
-
-def decision(card: dict) -> str:
-    rows = {"We choose": card["chosen"], "It costs": card["gives_up"], "We would switch with": flips(card), "Left open": card.get("open")}
-    return "<dl>" + "".join(f"<dt>{what}</dt><dd>{html.escape(text)}</dd>" for what, text in rows.items() if text) + "</dl>"
+def decision(card: NotebookNode) -> str:
+    """A decision in the words of its card: what the output says line by line, "We choose", "It costs", "We would switch"."""
+    lines = re.findall(rf"^({'|'.join(ON_A_CARD)}) (.+)\.$", card["data"]["text/plain"], re.M)
+    return "<dl>" + "".join(f"<dt>{what}</dt><dd>{html.escape(text)}</dd>" for what, text in lines) + "</dl>"
 
 
 def _opening(notebook: NotebookNode, places: Places) -> Iterator[Slide]:
@@ -107,7 +96,7 @@ def _opening(notebook: NotebookNode, places: Places) -> Iterator[Slide]:
     yield Slide("title", front.title, f"<p>{html.escape(facts)}</p>{keys}", url=places.url)
     asked = "".join(f"<li><b>{html.escape(a)}</b> {html.escape(b)}</li>" for a, b in dialogue(notebook))
     notes = f"<p>If they ask:</p><ul>{asked}</ul>" if asked else ""
-    yield Slide("prompt", "The prompt", to_html(box(notebook, "prompt")), notes=notes, url=places.of("Clarify"))
+    yield Slide("prompt", "The prompt", to_html(box(notebook, "prompt")), notes=notes, url=places.of("Clarify"), section="Clarify")
     can_say = "".join(f"<li>{html.escape(text)}</li>" for text in front.can_say)
     notes = f"<p>Afterwards they can say</p><ul>{can_say}</ul>" if can_say else ""
     yield Slide("core", "The core question", to_html(box(notebook, "core-question")), notes=notes, url=places.url)
@@ -118,22 +107,33 @@ def _shown(notebook: NotebookNode, places: Places) -> Iterator[Slide]:
     answers = {text: claim for _, text, claim in predictions(notebook)}
     answering = [claim["sentence"] for claim in answers.values() if claim]
     of_claim = {r["sentence"]: i for i, cell in enumerate(notebook.cells) for r in of_cell(cell) if r["kind"] == "claim"}
+    now = ""
     for i, (heading, cell) in enumerate(with_heading(notebook)):
         title, url = re.sub(r"^\d+\. ", "", heading), places.of(heading)
+        opened = re.findall(r"^## (?:\d+\. )?(.+)$", cell.source, re.M) if cell.cell_type == "markdown" else []
+        now = plain(opened[-1]) if opened else now
         if cell.cell_type == "markdown":
             for _, text in PREDICT.findall(cell.source):
                 claim = answers.get(text.strip())
                 after = prose_after(notebook.cells, of_claim[claim["sentence"]] if claim else i)
                 answer = number_of(claim) if claim else after or "<p>The chapter has it.</p>"
-                yield Slide("predict", "Predict", to_html(text), answer, after if claim else "", url)
+                yield Slide("predict", "Predict", to_html(text), answer, after if claim else "", url, now)
             continue
         if picture := figure(cell):
-            yield Slide("figure", title, picture, notes=prose_after(notebook.cells, i), url=url)
-        for record in of_cell(cell):
+            yield Slide("figure", title, picture, notes=prose_after(notebook.cells, i), url=url, section=now)
+        for output in cards(cell):
+            record = output["data"][MIME]
             if record["kind"] == "claim" and record["sentence"] not in answering:
-                yield Slide("claim", title, number_of(record), notes=prose_after(notebook.cells, i), url=url)
-            elif record["kind"] == "decision" and "chosen" in record:
-                yield Slide("decision", record["question"], decision(record), notes=prose_after(notebook.cells, i), url=url)
+                yield Slide("claim", title, number_of(record), notes=prose_after(notebook.cells, i), url=url, section=now)
+            elif record["kind"] == "decision":
+                yield Slide("decision", record["question"], decision(output), notes=prose_after(notebook.cells, i), url=url, section=now)
+
+
+def answer_aloud(notebook: NotebookNode) -> str:
+    """The paragraphs beside the whiteboard, as Markdown: the answer in two minutes. Neither the drawing nor what is to be remembered."""
+    said = section(notebook, WHITEBOARD).partition(f"**{REMEMBER}")[0]
+    blocks = (block.strip() for block in re.split(r"\n\s*\n", re.sub(r"^```.*?^```", "", said, flags=re.M | re.S)))
+    return "\n\n".join(block for block in blocks if block and not block.startswith("#") and not NO_PROSE.match(block))
 
 
 def slides(notebook: NotebookNode, places: Places, root: Path) -> Iterator[Slide]:
@@ -141,10 +141,15 @@ def slides(notebook: NotebookNode, places: Places, root: Path) -> Iterator[Slide
     yield from _opening(notebook, places)
     yield from _shown(notebook, places)
     if drawn := whiteboard(notebook, root):
-        yield Slide("whiteboard", WHITEBOARD, drawn, url=places.of(WHITEBOARD))
+        yield Slide("whiteboard", WHITEBOARD, drawn, notes=to_html(answer_aloud(notebook)), url=places.of(WHITEBOARD), section=WHITEBOARD)
     if bullets := to_remember(notebook):
         kept = "".join(f"<li>{html.escape(text)}</li>" for text in bullets)
-        yield Slide("remember", "What to remember", f"<ul>{kept}</ul>", url=places.of(WHITEBOARD))
+        yield Slide("remember", "What to remember", f"<ul>{kept}</ul>", url=places.of(WHITEBOARD), section=WHITEBOARD)
+
+
+def numbers_of(deck: list[Slide], section: str) -> list[int]:
+    """The numbers of a section's slides, from 1; empty where it has none."""
+    return [n for n, slide in enumerate(deck, 1) if slide.section == section]
 
 
 def _html(n: int, slide: Slide) -> str:

@@ -40,6 +40,7 @@ from press.notebooks import read
 from press.practice import LEVELS, Places, exercises
 from press.records import records
 from press.sheets import box, section
+from press.slides import numbers_of, slides
 
 KINDS = ("talk", "chapter", "lab", "break", "lunch", "day")
 LINE = re.compile(rf"({'|'.join(KINDS)})(?: +(\d+))?(?: +(.+))?")
@@ -197,6 +198,12 @@ class Directive(SphinxDirective):
             self.env.temp_data["press_known"] = known_pages(self.root)
         return self.env.temp_data["press_known"]
 
+    def executed(self) -> dict[str, NotebookNode]:
+        """The pages as they ran, read once for each page that asks."""
+        if "press_executed" not in self.env.temp_data:
+            self.env.temp_data["press_executed"] = executed_pages(self.root)
+        return self.env.temp_data["press_executed"]
+
     def url(self, name: str) -> str:
         return f"../{self.env.app.builder.get_target_uri(f'chapters/{name}')}"
 
@@ -256,12 +263,19 @@ class RunSheet(Directive):
         if item.kind == "chapter":
             passages = getattr(self.env, "press_passages", {}).get(f"chapters/{item.what}", [])
             places = Places(passages, self.url(item.what))
-            named = ", ".join(f'<a href="{places.of(name)}">{name}</a>' for name in item.sections)
-            deck = f'<a href="../slides/{item.what}.html">{html.escape(title_of(self.known()[item.what]))}</a>'
-            return f"**Slides**: {deck}{f'; in the chapter: {named}' if named else ''}".replace("|", "\\|")
+            deck = list(slides(self.executed()[item.what], places, self.root))
+            named = "; ".join(self.part(item.what, name, numbers_of(deck, name), places) for name in item.sections)
+            link = f'<a href="../slides/{item.what}.html">{html.escape(title_of(self.known()[item.what]))}</a>'
+            return f"**Slides**: {link}{f': {named}' if named else ''}".replace("|", "\\|")
         if item.kind in ("break", "lunch"):
             return f"*{item.kind.capitalize()}*" + (f": {item.what}" if item.what else "")
         return item.what.replace("|", "\\|")
+
+    def part(self, chapter: str, name: str, numbers: list[int], places: Places) -> str:
+        """A section of a chapter in the table: its name, which leads to the page, and its slides, where it has any."""
+        ends = [f'<a href="../slides/{chapter}.html#slide-{n}">{n}</a>' for n in dict.fromkeys([*numbers[:1], *numbers[-1:]])]
+        shown = f" (slide{'s' if len(ends) > 1 else ''} {' to '.join(ends)})" if ends else " (on the page)"
+        return f'<a href="{places.of(name)}">{name}</a>{shown}'
 
     def to_bring(self, items: list[Item]) -> str:
         names = dict.fromkeys(item.what for item in items if item.kind == "chapter")
@@ -299,9 +313,7 @@ class LabGuide(Directive):
 
     def answer(self, name: str) -> str:
         """The claims of the executed lab, folded."""
-        if "press_executed" not in self.env.temp_data:
-            self.env.temp_data["press_executed"] = executed_pages(self.root)
-        found = records(self.env.temp_data["press_executed"][name], "claim")
+        found = records(self.executed()[name], "claim")
         said = "".join(f"<li>{html.escape(c['sentence'].rstrip('.'))}: <strong>{html.escape(shown(c))}</strong>.</li>" for c in found)
         return f"<details><summary>What it measures, for you</summary><ul>{said}</ul></details>"
 
@@ -323,8 +335,12 @@ def least_level(level: str) -> int:
 
 
 def order(known: Mapping[str, NotebookNode], level: str) -> list[str]:
-    """The chapters for a level: mid cases first, senior case and production by turns, staff production first; always FIRST at first."""
-    suited = [n for n, nb in known.items() if not is_lab(n) and least_level(front_of(nb).level) <= LEVELS.index(level)]
+    """The chapters for a level: mid cases first, senior case and production by turns, staff production first; always FIRST at first.
+
+    Of cases, and of production chapters, those that begin above the level come last.
+    """
+    above = {n: max(0, least_level(front_of(nb).level) - LEVELS.index(level)) for n, nb in known.items() if not is_lab(n)}
+    suited = sorted(above, key=above.get)
     cases = [n for n in suited if n != FIRST and kind_of(known[n]) != "production"]
     production = [n for n in suited if n != FIRST and kind_of(known[n]) == "production"]
     by_turns = [n for pair in itertools.zip_longest(cases, production) for n in pair if n]

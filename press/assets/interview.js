@@ -21,31 +21,71 @@
   // ---------- state ----------
 
   const blank = () => ({ version: VERSION, phase: "choose", elapsed: 0, running: false, notes: {}, asked: [], ticks: {}, opened: {} });
-  const fault = (found) => {
-    if (typeof found !== "object" || found === null) return "it holds no interview";
-    if (found.version !== VERSION) return `it has version ${found.version}, and this page reads version ${VERSION}`;
-    if (found.phase !== "choose" && !PRACTICE.cases.some((one) => one.name === found.case)) return `it is about ${found.case}, which is not in this book`;
-    if (!["choose", "talk", "grade"].includes(found.phase) || !(found.elapsed >= 0) || !Array.isArray(found.asked)) return "parts of it are missing";
-    return "";
+  const isMap = (found) => typeof found === "object" && found !== null && !Array.isArray(found);
+  const isText = (found) => typeof found === "string";
+  const isNumber = (found) => Number.isFinite(found) && found >= 0;
+  const PARTS = {
+    elapsed: isNumber,
+    notes: (found) => isMap(found) && Object.values(found).every(isText),
+    asked: (found) => Array.isArray(found) && found.every((entry) => isMap(entry) && isText(entry.q) && isText(entry.said)),
+    ticks: isMap,
+    opened: isMap,
+    reaction: (found) => found === undefined || isText(found),
+    change: (found) => found === undefined || found === null || isNumber(found),
+    changeAt: (found) => found === undefined || isNumber(found),
   };
-  let message = "", keeps = true, state = blank();
+  const fault = (found) => {
+    if (!isMap(found)) return "it holds no interview";
+    if (found.version !== VERSION) return `it has version ${found.version}, and this page reads version ${VERSION}`;
+    if (!["choose", "talk", "grade"].includes(found.phase)) return "it does not say how far the interview was";
+    if (found.phase !== "choose" && !PRACTICE.cases.some((one) => one.name === found.case)) return `it is about ${found.case}, which is not in this book`;
+    if (found.phase !== "choose" && !PRACTICE.levels.includes(found.level)) return `it is for the level ${found.level}, which is not in this book`;
+    const whole = { ...blank(), ...found };
+    const wrong = Object.keys(PARTS).find((part) => !PARTS[part](whole[part]));
+    return wrong ? `its part "${wrong}" is damaged` : "";
+  };
+  // Ticks, follow-ups and the changed requirement are kept by their place in a list; another edition of the book has other lists.
+  const edition = (one) => {
+    const text = JSON.stringify([one.talk, one.changes.map(({ what, before, after }) => [what, before, after]), one.followups.map((up) => up.question), one.signals.map((signal) => signal.text)]);
+    return [...text].reduce((sum, letter) => (Math.imul(sum, 31) + letter.codePointAt(0)) >>> 0, 7);
+  };
+  // An interview that was kept or saved, made ready to go on. Says what of it is lost.
+  const adopt = (found) => {
+    state = { ...blank(), ...found, running: false };
+    const one = current();
+    if (state.phase === "choose" || state.edition === edition(one)) return "";
+    const asked = state.asked.map(({ talk, ...entry }) => entry);
+    state = { ...state, edition: edition(one), ticks: {}, opened: {}, change: null, asked };
+    return " The book has changed since then: what you wrote and asked is kept, ticks and follow-ups begin anew.";
+  };
+  let message = "", keeps = true, elsewhere = false, atOpening = null, state = blank();
   const save = () => {
+    if (elsewhere) return;
     try {
       localStorage.setItem(KEY, JSON.stringify(state));
       keeps = true;
     } catch {
-      if (keeps) tell("This browser keeps nothing (its storage is full or forbidden). Save the interview as a file before you leave.");
+      if (keeps || !live.textContent) tell("This browser keeps nothing (its storage is full or forbidden). Save the interview as a file before you leave.");
       keeps = false;
+    }
+  };
+  const unread = () => {
+    try {
+      return localStorage.getItem(`${KEY}:unread`);
+    } catch {
+      return null;
     }
   };
   const load = () => {
     let text = null;
     try {
-      text = localStorage.getItem(KEY);
+      text = atOpening = localStorage.getItem(KEY);
       if (text === null) return;
       const found = JSON.parse(text), wrong = fault(found);
       if (wrong) throw new Error(wrong);
-      state = { ...blank(), ...found, running: false };
+      const lost = adopt(found);
+      if (state.phase === "talk") message = `Your interview was kept. The clock stands: go on when you are ready.${lost}`;
+      else message = lost.trim();
     } catch (error) {
       if (text === null) return; // no storage: `save` will say so
       try {
@@ -54,6 +94,15 @@
       message = `The interview that this browser kept could not be read (${error.message}). It was put aside; you begin anew.`;
     }
   };
+  // Two tabs would write over each other: the one that was left stops, and the one that was opened last goes on.
+  addEventListener("storage", ({ key, newValue }) => {
+    // What this page found when it opened may be told to it late: of a reload, its own last words.
+    if (key !== KEY || newValue === null || newValue === atOpening || elsewhere || state.phase === "choose") return;
+    elsewhere = true;
+    state.running = false;
+    onTick();
+    tell("The interview goes on in another tab, and nothing more is kept here. Reload this page to go on here, or save it as a file.");
+  });
   const current = () => PRACTICE.cases.find((one) => one.name === state.case);
 
   const live = make("p", { className: "practice-message", aria: { role: "status", live: "polite" } });
@@ -81,35 +130,90 @@
     onTick();
     if (Math.floor(state.elapsed) % 5 === 0) save();
   }, 1000);
-  addEventListener("pagehide", save);
+  addEventListener("pagehide", () => state.phase !== "choose" && save());
 
   // ---------- what the interviewer knows ----------
 
-  const STOP = new Set("a about an and are as at be but by can could do does for from has have how i if in is it its long may me must my not of on or our out so than that the their them then there these they this to us we what when where which who why will with would you your many much people person user users member members reader readers second".split(" "));
-  const KINDS = ["latency fast quick slow ms millisecond respond response speed", "scale traffic request volume visit size large qps million billion", "success goal objective metric measure value matter optimi optimis optimiz purpose", "fresh stale old age often update new change recent", "label delay late truth outcome feedback wait", "privacy data keep retention delete store kept", "cost money budget price worth cent dollar expensive", "guardrail worse harm risk mistake error wrong", "down fail failure fallback outage broken"].map((words) => words.split(" "));
+  // A question is about a topic if it has one of its words. An answer counts for what it was asked first, then for what it says.
+  const TOPICS = Object.entries({
+    goal: /goal|objective|success|purpose|achiev|optimi[sz]|(?<!guardrail )metric|\bkpi|\bis (it|this|that|the \w+) for *(\?|$)|worth (it|their)|business|launch rest on|measure (that|whether|if|it|this)\b/,
+    guard: /guardrail|worse(?!.*roll.?back)|must not|\bharm(?!ful)|\brise\b/,
+    mistake: /mistake|error|wrong|false (positive|negative|blur|page)|\bdear\b|miss(es)? cost|cost of a (miss|false)|worse,(?!.*roll.?back)/,
+    scale: /how many(?! (days|weeks|months|engineers))|how much (traffic|imagery)|(how large|how big)(?! is (the|your) team)|\bscale|traffic(?!,| (is |be |served )?(at )?random)|volume|\bqps|per second|(?<!team )\bsize\b|\bpeak|million|billion|visits|thousand users|requests a|catalogu?e|corpus|inventory/,
+    latency: /latenc|(\bfast\b|quick)(?!.*\b(react|notice|detect)\b)|\bslow|response time|respond|millisecond|\d ms\b|instant|real.?time|within \d+ ms|how soon must (we|it) (act|answer)/,
+    fresh: /fresh|stale|\bupdat|up.to.date|be old|how soon must a new|world change|within minutes|next page|live\?|how often does|\breact\b|changes? (within|during)/,
+    cold: /\bnew\b(?! (model|version|polic|train))|cold.?start|joined|sign.?up|just uploaded/,
+    label: /label|ground.?truth|outcome|positive|relevan|\bgrade|annotat|(?<!negative )feedback|survey|do we measure (what|"|“)|who says|counts as/,
+    delay: /delay|\blate\b|when (do|does|is|will|are)\b.*\b(know|known|come|comes)\b|\bknown\b(?! (of|about))|how soon do we know|arriv|until we know|how long .*(label|outcome|know)/,
+    logs: /\blogs?\b|logged|training data|train on|data (do|have|is|are)(?! kept of)|features?\b(?! store)|signals?\b|known? of\b|what do we know|known? about/,
+    keep: /\bkeep\b|\bkept\b|retention|retain|delet|eras|privacy|gdpr|personal data|consent|legal|regulat/,
+    today: /today|baseline|exist|incumbent|current(ly)?\b|what decides|right now|at the moment|in place|already/,
+    scope: /scope|leave out|ignore|focus on|exclude/,
+    cost: /budget|\bcosts?\b|money|price|\bcents?\b|dollar|hardware|machines|\bgpu|(?<!pre)compute(?!d)|computing|\bcpu|\bpays?\b/,
+    random: /random|explor|propensit/,
+    personal: /personali[sz]|who the user is|logged.?in|know (the|them|who)/,
+    down: /\bdown\b|fail|outage|fall.?back|unavailable|nothing (found|similar)|(?<!stays )empty/,
+    attack: /adversar|abus|spam|fight back|fraud|attack|evad|malicious|scam/,
+    fair: /\bfair|groups?\b|creators?|hosts?\b|sellers?|small authors|advertisers|bias against/,
+    language: /language|countr|region|market\b|locale/,
+    test: /a\/b|experiment|\btests?\b|roll.?(out|back)|undo|upgrade/,
+    retrain: /retrain|how often .*\btrain(ed)?\b|new models?(?! is)|new versions?/,
+    people: /reviewer|moderator|annotator|auditor|editors?\b|human|labell?ing team/,
+    action: /what can we do|actions?\b|what (happens|do we do) (to|with)|decide\b|remove|take down|intervention/,
+    policy: /\brules?\b|polic(y|ies)|who wrote/,
+    output: /how many (results|slots|cards|places|items do we show)|\bslots?\b|output|input|what does .* return|one thing/,
+    notice: /\bnotice\b|\bdetect\b/,
+    place: /\blocat(?!e)|\bgps\b|\btracks\b/,
+    learn: /learn from|train on|training data/,
+    hide: /\bhid(e|es|ing)\b|\bblock(s|ed)?\b|negative feedback/,
+    whom: /\bwhom\b|affected|which (users|clients|groups|devices|platforms)|since when|when did/,
+    changed: /did (we|you|anything|anyone)\b.*(launch|deploy|release|change)/,
+    joined: /new (users?|members?|readers?|people)|sign.?up|joined/,
+    tickets: /\btickets?\b|\bpaid\b/,
+    team: /team size|how (large|big) is (the|your) team|timeline|deadline|engineers/,
+  });
+  // Where nothing is known of a topic, the next to ask about.
+  const INSTEAD = { label: "goal", delay: "label", goal: "label", random: "logs", mistake: "guard", guard: "mistake", cold: "fresh", logs: "keep" };
+  const STOP = new Set("a about an and any are as at be but by can come could did do does ever for from get give given had has have how i if in is it its just know let like long made make many may me might more most much must my need needed needs new no not of often on one or our out per please say shall she should show so some take tell than that the their them then there these they thing things this to too up us use used user users want was we were what when where which while who why will with work would yes you your people person member members reader readers second".split(" "));
   const stem = (word) => (word.length > 3 ? word.replace(/(?:ies|es|s|ed|ing|e)$/, "") : word);
-  const tokens = (text) => {
-    const found = text.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter((word) => word && !STOP.has(word)).map(stem);
-    return new Set(found.flatMap((word) => [word, ...KINDS.flatMap((kind, i) => (kind.map(stem).includes(word) ? [`kind ${i}`] : []))]));
-  };
-  const closest = (query, texts) => {
-    const asked = tokens(query), known = texts.map(tokens), spread = new Map();
-    for (const words of known) for (const word of words) spread.set(word, (spread.get(word) ?? 0) + 1);
-    const scores = known.map((words) => [...asked].reduce((sum, word) => sum + (words.has(word) ? 1 / spread.get(word) : 0), 0));
-    const best = scores.indexOf(Math.max(...scores));
-    return scores[best] >= 0.5 ? best : -1;
+  const topicsOf = (text) => TOPICS.flatMap(([name, words]) => (words.test(text.toLowerCase()) ? [name] : []));
+  const tokens = (text) => text.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter((word) => word.length > 1 && !STOP.has(word)).map(stem);
+  // What the interviewer knows, each with what it answers to first (a question of the dialogue, the name of a requirement) and what it says.
+  const knownOf = ({ talk, pinned }) =>
+    [...talk.map(([question, said], i) => ({ first: question, said, talk: i })), ...pinned.map((line) => ({ first: line.includes(": ") ? line.split(": ")[0] : line, said: line }))].map((one) => ({
+      ...one, topics: new Set(topicsOf(one.first)), further: new Set(topicsOf(one.said)), words: new Set(tokens(one.first)), other: new Set(tokens(one.said)),
+    }));
+  const best = (part, known) => {
+    const spread = (test) => known.filter(test).length;
+    const there = (topic) => spread(({ topics, further }) => topics.has(topic) || further.has(topic));
+    const asked = [...new Set(tokens(part))], topics = topicsOf(part).map((topic) => (there(topic) ? topic : (INSTEAD[topic] ?? topic)));
+    const rarity = (topic) => 1 / (1 + there(topic));
+    const scored = known.map((one) => {
+      const by_topic = topics.reduce((sum, topic) => sum + (one.topics.has(topic) ? 2 : one.further.has(topic) ? 1.2 : 0) * (0.6 + rarity(topic)), 0);
+      const by_word = asked.reduce((sum, word) => sum + (one.words.has(word) ? 1 : one.other.has(word) ? 0.5 : 0) / Math.sqrt(spread(({ words, other }) => words.has(word) || other.has(word)) || 1), 0);
+      return { one, score: by_topic + by_word + (one.talk === undefined ? 0 : 0.15), by_topic, by_word };
+    });
+    const found = scored.reduce((a, b) => (b.score > a.score ? b : a));
+    // Without a topic in common it takes words: one that the question is made of, or two.
+    return found.by_topic > 0 || found.by_word >= (asked.length > 1 ? 0.9 : 0.5) ? { ...found.one, shared: topics } : null;
   };
   const answer = (query) => {
-    const { talk, pinned } = current();
-    const i = closest(query, [...talk.map(([question, said]) => `${question} ${question} ${said}`), ...pinned]);
-    if (i < 0) return { said: DONT_KNOW };
-    return i < talk.length ? { said: talk[i][1], talk: i } : { said: pinned[i - talk.length] };
+    const known = knownOf(current());
+    const parts = query.split(/[?;.]+|,? and (?=how|what|when|which|who|is|are|do|does|can|may|must|should)/i).map((part) => part.trim()).filter(Boolean);
+    const found = parts.map((part) => best(part, known)).filter(Boolean);
+    if (!found.length) return { said: DONT_KNOW };
+    const sentence = (text) => (/[.?!"]$/.test(text) ? text : `${text[0].toUpperCase()}${text.slice(1)}.`);
+    // A requirement that was read out answers the questions of the dialogue on the same topic, too.
+    const also = found.filter(({ talk }) => talk === undefined).flatMap(({ shared }) => known.filter(({ talk, topics }) => talk !== undefined && shared.some((topic) => topics.has(topic))));
+    return { said: [...new Set(found.map(({ said }) => sentence(said)))].join(" "), talk: [...new Set([...found, ...also].flatMap(({ talk }) => (talk === undefined ? [] : [talk])))] };
   };
 
   // ---------- phases ----------
 
   const phase = (name) => {
     state.phase = name;
+    saved = false;
+    slept = 0;
     tell("");
     state.running = name === "talk";
     last = Date.now();
@@ -124,19 +228,35 @@
     const begin = (name) => {
       const one = PRACTICE.cases.find((each) => each.name === name);
       const change = Math.floor(Math.random() * one.changes.length);
-      state = { ...blank(), case: name, level: level.value, change, changeAt: 60 * (20 + Math.floor(Math.random() * 8)) };
+      state = { ...blank(), case: name, edition: edition(one), level: level.value, change, changeAt: 60 * (20 + Math.floor(Math.random() * 8)) };
       phase("talk");
     };
     body.replaceChildren(
       make("h2", { textContent: "Choose a case", tabIndex: -1 }),
-      make("p", {}, make("label", { htmlFor: cases.id, textContent: "Case " }), cases, " ", make("label", { htmlFor: level.id, textContent: "Level " }), level),
+      make("p", { className: "buttons" }, make("label", { htmlFor: cases.id, textContent: "Case" }), cases, make("label", { htmlFor: level.id, textContent: "Level" }), level),
       make("p", { className: "buttons" }, button("Begin", () => begin(cases.value)), button("Draw a case for me", () => begin(PRACTICE.cases[Math.floor(Math.random() * PRACTICE.cases.length)].name)), importer()),
+      make("p", { textContent: `The clock starts at once, at ${LENGTH}:00 for the whole; you can pause it. Have paper or a board at hand, and speak aloud.` }),
+      ...(unread() === null ? [] : [make("p", { className: "buttons" }, button("Save what could not be read as a file", () => download("interview-unread.json", unread(), "application/json")))]),
     );
+  };
+
+  // ---------- the change, in words ----------
+
+  const news = (change) => `${change.what}: ${change.new}, no longer ${change.now}.`;
+  const outcome = (change, strong) => ["Measured here: at ", change.now, " the choice is ", strong(change.before), `; ${change.side} ${change.at} it is `, strong(change.after), `. The rule: ${change.rule}.`, change.open ? ` The card is open: ${change.open}.` : ""];
+  const tableOf = ({ table, after, what, new: there }) => {
+    const head = make("tr", {}, make("th", { scope: "col", textContent: "option" }), ...table.columns.map((name) => make("th", { scope: "col", className: "number", textContent: name })));
+    const rows = table.rows.map(([option, ...cells]) => make("tr", { className: option === after ? "chosen" : "" }, make("th", { scope: "row", textContent: option }), ...cells.map((cell) => make("td", { className: "number", textContent: cell }))));
+    const caption = make("caption", { textContent: `${what}: ${there}` });
+    return make("div", { className: "options", tabIndex: 0, aria: { role: "group", label: "The options as measured" } }, make("table", {}, caption, make("thead", {}, head), make("tbody", {}, ...rows)));
   };
 
   const talk = () => {
     const one = current();
     const clock = make("span", { className: "time", aria: { role: "timer", live: "off" } });
+    const step = make("span", { className: "step" });
+    const alert = button("A requirement has changed", () => changed.querySelector("h3").focus());
+    alert.hidden = true;
     const sleepy = make("p", { className: "slept", hidden: true });
     const pause = button("", () => {
       state.running = !state.running;
@@ -156,8 +276,8 @@
       return item;
     });
     const question = make("input", { type: "text", id: "ask", autocomplete: "off" });
-    const heard = make("ol", { className: "heard" });
-    const hear = ({ q, said }) => heard.append(make("li", {}, make("strong", { textContent: `${q} ` }), said));
+    const heard = make("ol", { className: "heard", reversed: true }); // the last answer beside the question, however many there were
+    const hear = ({ q, said }) => heard.prepend(make("li", {}, make("strong", { textContent: `${q} ` }), said));
     state.asked.forEach(hear);
     const ask = make("form", { className: "ask" }, make("label", { htmlFor: "ask", textContent: "Ask the interviewer " }), question, button("Ask", null, "submit"));
     ask.addEventListener("submit", (event) => {
@@ -180,11 +300,12 @@
         state.reaction = reaction.value;
         save();
       });
-      const measured = make("p", { hidden: !state.measured });
-      measured.append(`Measured here: ${change.before} now, and ${change.side} ${change.at} ${change.after} (the rule: ${change.rule}${change.open ? `; the card is open: ${change.open}` : ""}). `, make("a", { href: change.url, textContent: "The card" }), ".");
+      reaction.addEventListener("focus", () => (alert.hidden = true));
+      const measured = make("div", { hidden: !state.measured }, make("p", {}, ...outcome(change, (text) => make("strong", { textContent: text })), " ", make("a", { href: change.url, textContent: "The card" }), "."));
+      if (change.table) measured.append(tableOf(change));
       changed.append(
-        make("h3", { textContent: "A requirement changes" }),
-        make("p", {}, make("strong", { textContent: `${change.what}: ${change.new} instead of ${change.now}.` }), ` ${change.question} Say what you change, what it costs, and what stays.`),
+        make("h3", { textContent: change.kind === "result" ? "A result comes out otherwise" : "A requirement changes", tabIndex: -1 }),
+        make("p", {}, make("strong", { textContent: news(change) }), ` ${change.question} Say what you change, what it costs, and what stays. Where your design has no such part, say why not.`),
         make("label", { htmlFor: "reaction", textContent: "Your reaction" }),
         reaction,
         make("p", { className: "buttons" }, button("What did the book measure?", () => {
@@ -198,25 +319,27 @@
     const sooner = button("Change a requirement now", () => {
       showChange();
       sooner.remove();
+      changed.querySelector("h3").focus();
       save();
     });
-    // Those of the level first; when they run out, the others.
-    const above = (up) => Math.max(0, PRACTICE.levels.indexOf(up.level) - PRACTICE.levels.indexOf(state.level));
+    // Those of the level first; when they run out, the nearest.
+    const distance = (up) => (up.level ? Math.abs(PRACTICE.levels.indexOf(up.level) - PRACTICE.levels.indexOf(state.level)) : 0);
     const ups = one.followups.map((up, i) => ({ ...up, i }));
     const more = make("ol", { className: "followups" });
     const next = button("Next follow-up", () => {
       const left = ups.filter((up) => !(up.i in state.opened));
       if (!left.length) return;
-      const nearest = left.filter((up) => above(up) === Math.min(...left.map(above)));
+      const nearest = left.filter((up) => distance(up) === Math.min(...left.map(distance)));
       state.opened[nearest[Math.floor(Math.random() * nearest.length)].i] = true;
       showUps();
+      more.lastElementChild.focus();
       save();
     });
     const showUps = () => {
       for (const key of Object.keys(state.opened)) {
         if (more.querySelector(`[data-i="${key}"]`) || !one.followups[key]) continue;
         const up = one.followups[key];
-        const item = make("li", {}, make("strong", { textContent: up.question }), make("details", {}, make("summary", { textContent: "A strong answer" }), markup("div", up.answer), make("p", {}, make("a", { href: up.url, textContent: "Where it stands" }))));
+        const item = make("li", { tabIndex: -1 }, make("strong", { textContent: up.question }), up.level ? ` (${up.level})` : "", make("details", {}, make("summary", { textContent: "A strong answer" }), markup("div", up.answer), make("p", {}, make("a", { href: up.url, textContent: "Where it stands" }))));
         item.dataset.i = key;
         more.append(item);
         formulas(item);
@@ -228,11 +351,14 @@
       clock.textContent = `${shown(state.elapsed)} of ${LENGTH}:00`;
       pause.textContent = state.running ? "Pause the clock" : "Go on";
       const now = stepNow();
+      step.textContent = now < PRACTICE.minutes.length ? PRACTICE.minutes[now][0] : "Time is up";
       notes.forEach((item, i) => (i === now ? item.setAttribute("aria-current", "step") : item.removeAttribute("aria-current")));
       if (now !== at && at >= 0) tell(now < notes.length ? `Time for the next step: ${PRACTICE.minutes[now][0]}.` : "Time is up. Close, then grade yourself.");
       at = now;
       if (change && (state.changed || state.elapsed >= state.changeAt)) {
+        const known = Boolean(state.changed);
         showChange();
+        if (!known) alert.hidden = false;
         sooner.remove();
       }
       if (slept) {
@@ -241,6 +367,7 @@
           state.elapsed += slept;
           slept = 0;
           sleepy.hidden = true;
+          pause.focus();
           tick();
         }));
       }
@@ -249,7 +376,7 @@
     body.replaceChildren(
       make("h2", { textContent: one.title, tabIndex: -1 }),
       markup("blockquote", one.prompt),
-      make("p", { className: "clock" }, clock, " ", pause),
+      make("p", { className: "clock" }, clock, step, pause, alert),
       sleepy,
       make("h3", { textContent: "Ask" }),
       make("p", { textContent: "The interviewer answers what is asked, and nothing else." }),
@@ -276,7 +403,7 @@
     if (share.mid < 2 / 3) return "not yet mid";
     return share.senior < 1 / 2 ? "mid" : share.staff < 1 / 2 ? "senior" : "staff";
   };
-  const never = () => current().talk.filter((_, i) => !state.asked.some((entry) => entry.talk === i));
+  const never = () => current().talk.filter((_, i) => !state.asked.some((entry) => [entry.talk].flat().includes(i)));
   const missed = () => {
     const most = PRACTICE.levels.indexOf(state.level);
     return current().signals.filter((signal, i) => !state.ticks[i] && PRACTICE.levels.indexOf(signal.level) <= most);
@@ -290,7 +417,7 @@
     const update = () => {
       verdict.replaceChildren("By these signals: ", make("strong", { textContent: reached() }), `. ${LEVEL_RULE}`);
       lacks.replaceChildren(
-        ...missed().map((signal) => make("li", {}, `${signal.level}: `, make("a", { href: one.steps[signal.step] ?? one.rubric, textContent: signal.text }))),
+        ...missed().map((signal) => make("li", {}, `${signal.level}: ${signal.text}: `, make("a", { href: signal.url, textContent: signal.where }))),
         ...never().map(([question]) => make("li", {}, "never asked: ", make("a", { href: one.steps.clarify, textContent: question }))),
       );
     };
@@ -318,12 +445,13 @@
       lacks,
       ...(one.failures ? [make("p", {}, make("strong", { textContent: "The usual failures: " }), one.failures)] : []),
       make("p", {}, make("a", { href: one.url, textContent: "The chapter" }), " · ", make("a", { href: one.sheet, textContent: "its cheat sheet" })),
-      make("p", { className: "buttons" }, button("Save the report", () => download(`interview-${state.case}.md`, report(), "text/markdown")), exporter(), button("Back to the interview", () => phase("talk")), leave("Another case")),
+      make("p", { className: "buttons" }, button("Save the report", () => (saved = true) && download(`interview-${state.case}.md`, report(), "text/markdown")), exporter(), button("Back to the interview", () => phase("talk")), leave("Another case")),
     );
   };
 
   // ---------- files ----------
 
+  let saved = false; // whether what is on the screen has been saved as a file
   const download = (name, text, type) => {
     const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
     link.click();
@@ -335,21 +463,22 @@
     lines.push(`# Mock interview: ${one.title}`, "", `Level sought: ${state.level}. By the signals ticked: ${reached()}. Time: ${shown(state.elapsed)} of ${LENGTH}:00.`);
     part("Notes", PRACTICE.minutes.flatMap(([name]) => (state.notes[name] ? [`**${name}**`, "", state.notes[name], ""] : [])));
     part("Asked", state.asked.map(({ q, said }) => `- ${q} -- ${said}`));
-    if (state.changed && change) part("The requirement that changed", [`${change.what}: ${change.new} instead of ${change.now}. ${change.question}`, "", state.reaction || "(no reaction noted)", "", `Measured: ${change.before} now, and ${change.side} ${change.at} ${change.after}.`]);
+    if (state.changed && change) part("The requirement that changed", [`${news(change)} ${change.question}`, "", state.reaction || "(no reaction noted)", "", outcome(change, String).join("")]);
+    else if (state.reaction) part("To a requirement that changed, in an earlier edition of the book", [state.reaction]);
     part("Done", one.signals.filter((_, i) => state.ticks[i]).map((signal) => `- ${signal.level}: ${signal.text}`));
     part("Missed", [...missed().map((signal) => `- ${signal.level}: ${signal.text}`), ...never().map(([question]) => `- never asked: ${question}`)]);
     return `${lines.join("\n")}\n`;
   };
-  const exporter = () => button("Save as a file", () => download(`interview-${state.case}.json`, JSON.stringify(state), "application/json"));
+  const exporter = () => button("Save as a file", () => (saved = true) && download(`interview-${state.case}.json`, JSON.stringify(state), "application/json"));
   const importer = () => {
     const file = make("input", { type: "file", accept: ".json,application/json", id: "interview-file" });
     file.addEventListener("change", async () => {
       try {
         const found = JSON.parse(await file.files[0].text()), wrong = fault(found);
         if (wrong) throw new Error(wrong);
-        state = { ...blank(), ...found };
+        const lost = adopt(found);
         phase(state.phase);
-        tell("The interview was read from the file. The clock goes on.");
+        tell(`The interview was read from the file.${state.phase === "talk" ? " The clock goes on." : ""}${lost}`);
       } catch (error) {
         tell(`This file could not be read: ${error.message}. Nothing was changed.`);
         file.value = "";
@@ -360,7 +489,7 @@
   const leave = (text = "Leave, and forget this interview") => {
     let sure = false;
     const made = button(text, () => {
-      if (!sure && state.phase === "talk") {
+      if (!sure && !(saved && state.phase === "grade")) {
         sure = true;
         made.textContent = "Really? Notes and answers will be gone";
         return;
@@ -376,6 +505,6 @@
   load();
   last = Date.now();
   draw();
+  if (state.phase !== "choose") save();
   if (message) tell(message);
-  else if (state.phase === "talk") tell("Your interview was kept. The clock stands: go on when you are ready.");
 })();

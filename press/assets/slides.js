@@ -28,7 +28,7 @@
     if (answer) answer.hidden = !open;
     scrollTo(0, 0);
     tell();
-    if (location.hash !== `#${at + 1}`) location.replace(`#${at + 1}`);
+    if (location.hash !== `#${slides[at].id}`) location.replace(`#${slides[at].id}`);
   };
   const tell = () => {
     back.disabled = at === 0;
@@ -79,7 +79,7 @@
     if (Math.abs(x) > 60 && Math.abs(x) > 2 * Math.abs(y)) (x < 0 ? next : previous)();
   });
 
-  const asked = () => Number.parseInt(location.hash.slice(1), 10) - 1;
-  addEventListener("hashchange", () => Number.isInteger(asked()) && asked() !== at && show(asked()));
-  show(asked() || 0);
+  const asked = () => slides.findIndex((slide) => `#${slide.id}` === location.hash);
+  addEventListener("hashchange", () => asked() >= 0 && asked() !== at && show(asked()));
+  show(Math.max(asked(), 0));
 })();

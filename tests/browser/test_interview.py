@@ -9,9 +9,10 @@ SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE}
 CASE = "event_recommendation"
 
 
-def begin(view, site):
+def begin(view, site, level="senior"):
     view.page.goto(f"{site}/pages/mock_interview.html")
     view.page.get_by_label("Case").select_option(CASE)
+    view.page.get_by_label("Level").select_option(level)
     view.page.get_by_role("button", name="Begin", exact=True).click()
 
 
@@ -48,19 +49,23 @@ def test_a_whole_interview_by_keyboard_with_a_reload_in_the_middle(browser, site
             page.keyboard.type(question)
             press("Enter")
         heard = page.locator(".heard li").all_inner_texts()
-        assert "The door" in heard[0] and "I don't know" in heard[1]
+        assert "I don't know" in heard[0] and "The door" in heard[1]  # the last one first
         page.get_by_label("Clarify, 6 min").focus()
         page.keyboard.type("attendance, not RSVPs")
         page.get_by_role("button", name="Change a requirement now").focus()
         press("Enter")
+        assert page.evaluate("document.activeElement.textContent") == "A requirement changes"  # not the top of the page
+        assert page.get_by_role("table").is_hidden()
         page.get_by_label("Your reaction").focus()
         page.keyboard.type("measure again")
         assert page.get_by_text("Measured here").is_hidden()
         page.get_by_role("button", name="What did the book measure?").focus()
         press("Enter")
         assert page.get_by_text("Measured here").is_visible()
+        assert page.get_by_role("table").is_visible()
         page.get_by_role("button", name="Next follow-up").focus()
         press("Enter")
+        assert "(senior)" in page.evaluate("document.activeElement.textContent")
         assert clean(view, scheme, size) == []
         before = kept(view)
         page.reload(wait_until="networkidle")
@@ -81,6 +86,51 @@ def test_a_whole_interview_by_keyboard_with_a_reload_in_the_middle(browser, site
             page.get_by_role("button", name="Save the report").click()
         text = report.value.path().read_text()
         assert "attendance, not RSVPs" in text and "measure again" in text and "Who is the president?" in text
+        page.get_by_role("button", name="Back to the interview").click()
+        page.get_by_role("button", name="Close and grade").click()
+        page.get_by_role("button", name="Another case").click()  # the report of this grading was not saved
+        page.get_by_role("button", name="Really?").wait_for()
+        assert kept(view)["phase"] == "grade"
+
+
+ASKED = {  # what a candidate asks in any case, and a word of the right answer in some of them
+    "What is the goal of the product?": dict(framework="come back", event_recommendation="door", batch_and_online_serving="RSVPs"),
+    "How many users are there?": dict(framework="million", video_search="billion", event_recommendation="Twenty million"),
+    "Is any traffic random?": dict(framework="one request in twenty", video_search="One request in ten", personalised_news_feed="twelve"),
+    "What about privacy and deletion requests?": dict(framework="30 days", ad_click_prediction="erased", video_recommendation="reset"),
+    "What is there today, the baseline?": dict(visual_search="Thumbnails", video_search="Words", personalised_news_feed="latest first"),
+    "Are there guardrail metrics?": dict(framework="hides", video_search="asked again", video_recommendation="Hides"),
+    "When do we know the outcome?": dict(video_search="grade after days", ad_click_prediction="two weeks", event_recommendation="over"),
+    "How many visits a day, and what orders the list today?": dict(event_recommendation="A rule"),
+    "What is the budget for compute?": dict(framework="20 µs of CPU", visual_search="I don't know", batch_and_online_serving="core-hour"),
+    "How large is the team?": dict(framework="I don't know"),
+    "What is the timeline and team size?": dict(framework="I don't know", video_search="I don't know", event_recommendation="I don't know"),
+}
+
+
+def test_the_interviewer_answers_what_is_asked(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        wrong = []
+        for case in sorted({case for answers in ASKED.values() for case in answers}):
+            view.page.get_by_label("Case").select_option(case)
+            view.page.get_by_role("button", name="Begin", exact=True).click()
+            for question in (question for question, answers in ASKED.items() if case in answers):
+                view.page.get_by_label("Ask the interviewer").fill(question)
+                view.page.get_by_role("button", name="Ask", exact=True).click()
+                said = view.page.locator(".heard li").first.inner_text()
+                wrong += [] if ASKED[question][case] in said else [f"{case}: {said}"]
+            view.page.get_by_role("button", name="Leave").click()
+            view.page.get_by_role("button", name="Really?").click()
+        assert wrong == []
+
+
+@pytest.mark.parametrize("level", ["mid", "senior", "staff"])
+def test_follow_ups_are_those_of_the_level_first(browser, site, level):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site, level)
+        for _ in range(2):
+            view.page.get_by_role("button", name="Next follow-up").click()
+        assert all(f"({level})" in text for text in view.page.locator(".followups li").all_inner_texts())
 
 
 def test_an_interview_goes_out_as_a_file_and_comes_back(browser, site, tmp_path):
@@ -106,6 +156,13 @@ BROKEN = {
     "not json": "{",
     "old": '{"version": 0}',
     "other book": '{"version": 1, "phase": "talk", "case": "cars", "elapsed": 1, "asked": []}',
+} | {
+    f"damaged {part}": json.dumps(
+        {"version": 1, "phase": "talk", "case": CASE, "level": "senior", "elapsed": 1, "asked": []} | {part: value}
+    )
+    for part, value in dict(
+        asked=[None], elapsed="5", notes=None, opened=None, ticks=[1], level="boss", change="x", reaction=7, phase="lunch"
+    ).items()
 }
 
 
@@ -119,11 +176,66 @@ def test_a_state_that_cannot_be_read_is_put_aside_and_said(browser, site, how, t
         view.page.goto(f"{site}/pages/mock_interview.html", wait_until="networkidle")
         assert "could not be read" in view.page.locator(".practice-message").inner_text()
         assert view.page.evaluate("localStorage.getItem('mlsd:interview:unread')") == BROKEN[how]
+        with view.page.expect_download() as aside:
+            view.page.get_by_role("button", name="Save what could not be read").click()
+        assert aside.value.path().read_text() == BROKEN[how]
         file = tmp_path / "bad.json"
         file.write_text(BROKEN[how])
         view.page.locator("input[type=file]").set_input_files(file)
         view.page.get_by_text("Nothing was changed").wait_for()
         assert list(silence(view)) == []
+
+
+def test_an_interview_of_an_older_edition_keeps_what_was_written(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        view.page.get_by_label("Data, 8 min").fill("as of the impression")
+        view.page.get_by_role("button", name="Next follow-up").click()
+        old = kept(view) | {"edition": 1, "ticks": {"0": True}, "change": 99}
+        view.page.goto("about:blank")
+        view.page.goto(f"{site}/pages/question_bank.html")
+        view.page.evaluate("text => localStorage.setItem('mlsd:interview', text)", json.dumps(old))
+        view.page.goto(f"{site}/pages/mock_interview.html")
+        assert "The book has changed" in view.page.locator(".practice-message").inner_text()
+        assert view.page.get_by_label("Data, 8 min").input_value() == "as of the impression"
+        assert not view.page.locator(".followups li").count()
+        view.page.get_by_role("button", name="Close and grade").click()
+        assert not view.page.locator("fieldset input:checked").count()
+        assert list(silence(view)) == []
+
+
+def test_two_tabs_do_not_write_over_each_other(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        other = view.page.context.new_page()
+        other.goto(f"{site}/pages/mock_interview.html")
+        other.get_by_label("Data, 8 min").fill("of the second tab")
+        view.page.get_by_text("goes on in another tab").wait_for()
+        view.page.get_by_label("Data, 8 min").fill("of the first tab")
+        view.page.close()
+        assert json.loads(other.evaluate("localStorage.getItem('mlsd:interview')"))["notes"] == {"3 Data": "of the second tab"}
+
+
+def test_after_a_reload_a_tabs_own_last_words_are_no_other_tab(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        view.page.add_init_script("window.found = localStorage.getItem('mlsd:interview')")
+        view.page.reload()
+        view.page.evaluate("dispatchEvent(new StorageEvent('storage', { key: 'mlsd:interview', newValue: found }))")
+        view.page.get_by_label("Data, 8 min").fill("after the reload")
+        assert kept(view)["notes"] == {"3 Data": "after the reload"}
+        assert view.page.get_by_text("goes on in another tab").count() == 0
+
+
+def test_a_browser_that_forbids_its_storage_says_so_on_each_screen(browser, site):
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new Error('forbidden'); } })")
+        page.goto(f"{site}/pages/mock_interview.html")
+        page.get_by_role("button", name="Begin", exact=True).click()
+        assert "keeps nothing" in page.locator(".practice-message").inner_text()
+        page.get_by_role("button", name="Close and grade").click()
+        assert "keeps nothing" in page.locator(".practice-message").inner_text()
 
 
 def test_a_browser_that_keeps_nothing_says_so_and_goes_on(browser, site):

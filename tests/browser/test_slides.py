@@ -103,7 +103,7 @@ def test_keys_buttons_notes_and_a_reload(browser, site):
 def test_back_shows_the_answer_that_was_shown(browser, site):
     with opened(browser, f"{site}/slides/framework.html") as view:
         place = view.page.evaluate("[...document.querySelectorAll('.slide')].findIndex((s) => s.matches('.predict')) + 1")
-        view.page.goto(f"{site}/slides/framework.html#{place}")
+        view.page.goto(f"{site}/slides/framework.html#slide-{place}")
         for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
             view.page.keyboard.press(key)
         assert state(view)["seen"] == [f"slide-{place}"] and state(view)["answer"]

@@ -138,7 +138,11 @@ def lab(tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:  # it waits for something that it started
+            server.kill()
+            raise
 
 
 def found(address, path):

@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DECLARED = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
 LOCKED = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "requirements.txt").read_text().splitlines()}
 USED_WITHOUT_IMPORT = {
+    "distributed": "`dask.distributed` is it",
     "gensim": "tests/mlsd/test_skip_gram.py, where it has a wheel",
     "httptools": "uvicorn parses HTTP with it",
     "ipykernel": "share/jupyter/kernels/mlsd/kernel.json",

@@ -122,3 +122,16 @@ def test_a_kernel_has_the_variables_it_is_given_and_returns_the_records_alone(tm
         kernel.run(STUB)
         (record,) = kernel.run('print("x" * 1000)\nshow(dict(kind="claim", key=f"seed {seed}"))')
     assert record == dict(kind="claim", key="seed 5")
+
+
+def test_the_third_seed_is_tried_only_for_what_two_leave_open(tmp_path):
+    page = write_page(
+        tmp_path,
+        "x, y = 5, 5",
+        'claim("a", x, 5, key="a", broken_by=("x, y = 5, 5", "x, y = 0, 5"))',
+        'claim("b", y, 5, key="b", broken_by=("y = 5, 5", "y = 5, 5 * (seed == 1)"))',
+    )
+    ((_, entry),) = falsify.measure([page], seeds=(7, 1, 2), workers=2)
+    assert row(entry, "a")["ways"][0]["red"] == {"7": True, "1": True}
+    assert row(entry, "b")["ways"][0]["red"] == {"7": True, "1": False, "2": True}
+    assert row(entry, "b")["falsified"] and not entry["faults"]

@@ -63,15 +63,32 @@ def test_the_second_execution_is_compared_with_the_cache(tmp_path):
     nbformat.write(new_notebook(cells=[new_code_cell("x")]), page)
     (found,) = again.differences(tmp_path)
     assert "found none" in found
-    cache.store(page, executed(CLAIM), 1.0, fingerprint(page, tmp_path), cache.open_cache(tmp_path))
-    (found,) = again.differences(tmp_path)
-    assert "found one" in found
     (tmp_path / ".again").mkdir()
     nbformat.write(executed(CLAIM), tmp_path / ".again" / "tiny.ipynb")
+    (found,) = again.differences(tmp_path)
+    assert "found one" in found
+    cache.store(page, executed(CLAIM), 1.0, fingerprint(page, tmp_path), cache.open_cache(tmp_path))
     assert list(again.differences(tmp_path)) == []
     nbformat.write(executed(dict(CLAIM, value=0.4)), tmp_path / ".again" / "tiny.ipynb")
     (found,) = again.differences(tmp_path)
     assert found.startswith("tiny: so: 0.3")
+
+
+def test_each_commit_has_its_share_of_the_pages_and_all_have_their_turn(tmp_path, monkeypatch):
+    assert again.turn_of(tmp_path) == 0, "not a repository"
+    assert again.turn_of() == again.turn_of()
+    names = [f"{name}.ipynb" for name in "abcdefgh"]
+    (tmp_path / "chapters" / "labs").mkdir(parents=True)
+    for name in names:
+        nbformat.write(new_notebook(), tmp_path / "chapters" / "labs" / name)
+    seen = []
+    for turn in range(100, 103):
+        monkeypatch.setattr(again, "turn_of", lambda root, turn=turn: turn)
+        copies = again.copy(3, tmp_path)
+        assert sorted((tmp_path / ".again").rglob("*.ipynb")) == copies, "what another commit left is gone"
+        seen += [path.name for path in copies]
+    assert sorted(seen) == names
+    assert len(again.copy(1, tmp_path)) == len(names)
 
 
 def test_a_report_keeps_what_others_measured_and_forgets_pages_that_are_gone(tmp_path):

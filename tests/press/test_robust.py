@@ -79,7 +79,14 @@ def test_other_seeds_are_refused(text):
 
 def test_a_page_is_run_on_each_seed(tmp_path):
     page = write_page(tmp_path, 'claim("a", seed, 5, key="a")', 'decision("?", "odd" if seed % 2 else "even", key="d")')
-    ((_, found),) = robust.measure([page], seeds=(7, 2), workers=2)
+    ((_, found),) = robust.measure([page], seeds=(7, 2), workers=2, known={})
     assert found["claims"][0]["held"] == {"7": True, "2": False}
     assert found["decisions"][0]["chosen"] == {"7": "odd", "2": "even"}
     assert found["errors"] == {}
+
+
+def test_the_run_of_the_book_counts_and_is_not_repeated(tmp_path):
+    page = write_page(tmp_path, 'claim("a", seed, 5, key="a")')
+    of_the_book = [claim("a", True)]
+    ((_, found),) = robust.measure([page], seeds=(7, 8), workers=1, known={(page, 7): of_the_book})
+    assert found["claims"][0]["measured"] == {"7": "1 [0, 2]", "8": "8 [8, 8]"}

@@ -95,15 +95,18 @@ def run(*works) -> None:
 
 def test_no_read_that_begins_after_a_block_returned_shows_it(backend, blocks):
     """Readers note what was blocked before they began; a writer goes on blocking, and lists are published anew meanwhile."""
-    store, done = Store(backend), []
+    store, done, ended = Store(backend), [], threading.Event()
     everybody = [(item, 1.0) for item in range(1, 60)]
     store.write("0", {0: everybody}, ttl_s=3600)
     store.publish("0")
 
     def block():
-        for item in range(1, 60):
-            blocks.block(*((0, item) if item % 2 else (item, 0)))
-            done.append(item)
+        try:
+            for item in range(1, 60):
+                blocks.block(*((0, item) if item % 2 else (item, 0)))
+                done.append(item)
+        finally:
+            ended.set()
 
     def publish():
         for version in range(1, 6):
@@ -112,7 +115,7 @@ def test_no_read_that_begins_after_a_block_returned_shows_it(backend, blocks):
 
     def read():
         mine = Store(backend)
-        while len(done) < 59:
+        while not ended.is_set():
             before = set(done)
             shown = suggestions(mine, blocks, 0, k=59)
             assert not before & set(shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,11 +88,8 @@ def test_two_writers_lose_nothing(backend):
         for post in posts:
             Timelines(backend).push(post, [1, 2])
 
-    threads = [threading.Thread(target=write, args=(range(first, 40, 2),)) for first in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, [range(0, 40, 2), range(1, 40, 2)]))  # raises what a writer raised
     assert sorted(Timelines(backend).read(1).tolist()) == list(range(40)) == sorted(Timelines(backend).read(2).tolist())
 
 

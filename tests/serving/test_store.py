@@ -547,6 +547,7 @@ def test_a_batch_job_killed_on_the_way_harms_nothing_and_can_be_run_again(store,
     job = script(WRITER, address)
     assert job.stdout.readline() == "writing\n"
     while len(list_keys(store)) == 3:
+        assert job.poll() is None, "it ended without a row"
         time.sleep(0.005)
     job.send_signal(signal.SIGKILL)
     assert job.communicate()[0] == "", "the job must have been killed before its end"

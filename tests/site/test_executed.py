@@ -1,7 +1,5 @@
 """What is executed and what is not, and that each way to fail turns the run red: on bare pages, which run in a second."""
 
-import shutil
-
 import nbformat
 import pytest
 from books import bare_page, claim_of, colophon_of, edit, execute, run, write_bare_book
@@ -77,7 +75,7 @@ def test_the_notebook_suite_notices_an_exception_and_another_measurement(tmp_pat
     measured = "3 + __import__('random').random() / 3"
     write_bare_book(tmp_path, page=bare_page(claim_of(1), claim_of(measured).replace("'more'", "'more_3'")))
     assert execute(tmp_path).returncode == 0
-    shutil.copytree(tmp_path / "chapters", tmp_path / ".again")
+    assert run(tmp_path, "-m", "press.again", "copy").stdout.startswith("1 of 1 pages")
     nbformat.write(bare_page("1 / 0"), tmp_path / ".again" / "raises.ipynb")
     done = run(tmp_path, "-m", "pytest", "--nbmake", "--overwrite", "-p", "no:cacheprovider", ".again")
     assert done.returncode == 1

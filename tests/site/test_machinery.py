@@ -1,5 +1,6 @@
 """What the README, the workflows and Binder name is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -53,6 +54,18 @@ def test_the_workflows_run_what_ci_runs():
     for path in WORKFLOWS:
         steps = yaml.safe_load(path.read_text())["jobs"]["test"]["steps"]
         assert "bash .ci/run" in [step.get("run") for step in steps]
+
+
+def test_a_launch_lands_on_the_workshop_page():
+    """What postBuild copies into Jupyter's own folder of settings; a page that is text shows as it reads, not as it is written."""
+    settings = ROOT / "press" / "assets" / "binder"
+    assert "press/assets/binder/." in (ROOT / "postBuild").read_text()
+    found = {path.relative_to(settings).as_posix(): json.loads(path.read_text()) for path in settings.rglob("*.json")}
+    lands = {found["jupyter_lab_config.json"]["LabApp"]["default_url"]}
+    lands |= {found["jupyter_server_config.d/landing.json"]["ServerApp"]["default_url"]}
+    assert lands == {"/lab/tree/pages/workshop.md"} and (ROOT / "pages" / "workshop.md").exists()
+    viewers = found["labconfig/default_setting_overrides.json"]["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]
+    assert viewers == {"markdown": "Markdown Preview"}
 
 
 def test_binder_has_a_python_that_the_package_supports():

@@ -86,16 +86,42 @@ def test_exercises_come_with_their_solutions_and_signals_one_by_one(notebook):
 
 def test_a_change_says_on_which_side_the_decision_flips():
     points = [dict(at=2.0, then="small", above=False), dict(at=8.0, then="large", above=True)]
+    options = dict(index=["small_one", "large"], columns={"net_reads": [[1.0, 0.5, 1.5], 2.0], "a word": ["x", "y"]})
     sweep = [
-        dict(value=v, chosen=c)
+        dict(value=v, chosen=c, options=options)
         for v, c in ((0.0, "small"), (1.0, "small"), (2.0, "small"), (5.0, "middle"), (8.0, "large"), (9.0, "large"))
     ]
-    flip = dict(what="traffic", now=5.0, unit="visits", points=points)
+    flip = dict(what="traffic_a_day,", now=5.0, unit="visits", points=points)
     card = dict(kind="decision", question="Which?", chosen="middle", rule="the least cost", flip=flip, sweep=sweep)
     cell = new_code_cell(outputs=[new_output("display_data", {MIME: card})])
     below, above = practice.changes(new_notebook(cells=[cell]), SimpleNamespace(url="", of=lambda title: title))
     assert (below["side"], below["new"], below["after"]) == ("below", "1 visits", "small")
     assert (above["side"], above["new"], above["after"]) == ("above", "9 visits", "large")
+    assert (above["kind"], above["what"]) == ("requirement", "Traffic a day")
+    assert above["table"] == dict(columns=["net reads", "a word"], rows=[["small one", "1.00 [0.50, 1.50]", "x"], ["large", "2", "y"]])
+
+
+def test_an_interview_changes_a_requirement_and_a_result_only_where_it_has_none():
+    requirement, result = dict(kind="requirement"), dict(kind="result")
+    assert practice.of_interview([result, requirement]) == [requirement]
+    assert practice.of_interview([result]) == [result]
+
+
+def test_a_numbered_heading_is_a_step_by_its_name():
+    assert practice.step_of("3. Data", "frame") == "data" and practice.step_of("The split", "data") == "data"
+    assert practice.step_of("5. Monitors with a reason each", "data") == "" == practice.step_of("8. Trade-offs", "monitor")
+
+
+def test_a_signal_leads_to_the_section_that_measures_it():
+    passages = [
+        ("", "Tiny", "all of it: queue"),
+        ("model", "4. Model", "a network learns"),
+        ("order", "In which order?", "a queue by harm"),
+    ]
+    passages += [("whiteboard", "9. The whiteboard", "harm orders the queue, the queue")]
+    places = practice.Places(passages, "../x.html")
+    assert places.of(places.about("orders the queue by harm")) == "../x.html#order"
+    assert places.about("says nothing that is there") == practice.RUBRIC
 
 
 def test_a_rubric_by_step_gives_a_signal_a_cell():
@@ -125,7 +151,10 @@ def test_every_chapter_can_be_played(data):
     assert {case["name"] for case in data["cases"]} == chapters
     for case in data["cases"]:
         assert case["prompt"] and len(case["talk"]) >= 3 and len(case["pinned"]) >= 3, case["name"]
-        assert case["changes"] and len(case["followups"]) >= 8, case["name"]
+        assert case["changes"] and len({change["kind"] for change in case["changes"]}) == 1, case["name"]
+        assert [c["what"] for c in case["changes"] if "_" in json.dumps({**c, "url": ""}) or c["what"][-1] in ",:"] == []
+        assert [c["what"] for c in case["changes"] if (c["table"] is None) != (c["kind"] == "result")] == []
+        assert len(case["followups"]) >= 8, case["name"]
         assert {signal["level"] for signal in case["signals"]} == set(practice.LEVELS), case["name"]
     assert sum(minutes for _, minutes in data["minutes"]) == 45
 
@@ -133,7 +162,7 @@ def test_every_chapter_can_be_played(data):
 def links(data):
     for case in data["cases"]:
         yield from [case["url"], case["rubric"], case["sheet"], *case["steps"].values()]
-        yield from (entry["url"] for entry in [*case["changes"], *case["followups"]])
+        yield from (entry["url"] for entry in [*case["changes"], *case["followups"], *case["signals"]])
     yield from (entry["url"] for entry in data["bank"])
 
 

@@ -9,6 +9,8 @@ from tiny_chapter import tiny_chapter, tiny_lab
 
 import pages
 from press import ROOT, cache, slides, workshop
+from press.front import plain
+from press.notebooks import markdown
 from press.practice import LEVELS, Places
 from press.records import records
 from press.workshop import items_of, timetable
@@ -95,6 +97,15 @@ def test_a_reading_plan_keeps_to_its_days_and_begins_with_the_framework(level, d
     assert {*read, *left} >= {*workshop.order(known, level)}
 
 
+def test_a_mid_reader_is_given_cases():
+    """Most cases are marked senior: their prompts are asked at each level, so they come after those for mid, and before production."""
+    known = workshop.known_pages(ROOT)
+    plan, _ = workshop.reading_plan(known, "mid", 7, 120)
+    read = [page for today in plan for page, _ in today if page in CHAPTERS and page != workshop.FIRST]
+    assert len(read) >= 4 and {workshop.kind_of(known[page]) for page in read} == {"case"}
+    assert [set(workshop.order(known, level)) for level in LEVELS] == [set(CHAPTERS)] * 3
+
+
 def test_a_day_that_is_too_short_for_any_chapter_is_refused():
     with pytest.raises(SphinxError, match="a day of 30 minutes is too short"):
         workshop.reading_plan(workshop.known_pages(ROOT), "mid", 7, 30)
@@ -118,6 +129,29 @@ def test_a_chapter_without_figures_or_outputs_has_slides():
     assert not soup.select("img") and soup.select_one(".predict .answer").get_text()
 
 
+def test_a_decision_is_said_in_the_words_of_its_card():
+    lines = ["Decision: Which?", "  cost", "a   1", "We choose a: the least cost, 1.", "It costs <time>."]
+    text = "\n".join([*lines, "We would switch to b above 2 of traffic (now 1)."])
+    said = slides.decision({"data": {"text/plain": text}})
+    pairs = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", said)
+    assert [what for what, _ in pairs] == ["We choose", "It costs", "We would switch"]
+    assert pairs[1][1] == "&lt;time&gt;" and pairs[2][1] == "to b above 2 of traffic (now 1)"
+
+
+def test_the_whiteboard_comes_with_the_answer_aloud():
+    chapter = tiny_chapter()
+    cell = next(cell for cell in chapter.cells if cell.source.startswith("**What to remember**"))
+    cell.source = f"> I count first.\n> Then I rank.\n\n```mermaid\nflowchart LR\n  a --> b\n```\n\n{cell.source}"
+    said = slides.answer_aloud(chapter)
+    assert "I count first." in said and "flowchart" not in said and "One is more" not in said
+
+
+def test_a_slide_knows_its_section():
+    deck = list(slides.slides(TINY["tiny"], Places([], "../chapters/tiny.html"), ROOT))
+    assert slides.numbers_of(deck, "Clarify") == [2] and slides.numbers_of(deck, "Data") == [4]
+    assert slides.numbers_of(deck, "The whiteboard") == [5] and slides.numbers_of(deck, "Frame") == []
+
+
 def words(element):
     return " ".join(element.get_text(" ").split())
 
@@ -132,7 +166,7 @@ def faults(path, notebook):
         yield from (f"not of {card['key']}: {part}" for part in (card["question"], card["chosen"], card["gives_up"]) if part not in said)
     yield from (f"no answer: {words(slide)[:60]}" for slide in soup.select(".predict") if not slide.select_one(".answer"))
     yield from ("a figure without alternative text" for image in soup.select("img") if len(image.get("alt", "").split()) < 5)
-    for wanted in (".prompt .body p", ".core .body p", ".whiteboard svg", ".remember li"):
+    for wanted in (".prompt .body p", ".core .body p", ".whiteboard svg", ".whiteboard .notes p", ".remember li"):
         if not soup.select(wanted):
             yield f"no {wanted}"
     if raw := re.search(r":::|```|\{\w+\}`|\*\*", said):
@@ -154,6 +188,10 @@ def test_slides_say_what_their_chapter_says(executed, name):
     assert list(faults(path, executed[name])) == []
     shown = [cell for cell in executed[name].cells if slides.picture_of(cell)]
     assert len(pages.soup(path).select(".figure img")) == len(shown)
+    headings = {plain(text) for text in re.findall(r"^## (?:\d+\. )?(.+)$", markdown(executed[name]), re.M)}
+    deck = list(slides.slides(executed[name], Places([], f"../chapters/{name}.html"), ROOT))
+    inside = [slide for slide in deck if slide.kind in ("predict", "figure", "claim", "decision")]
+    assert {"claim", "decision"} <= {slide.kind for slide in inside} and {slide.section for slide in inside} <= headings
 
 
 @pytest.mark.parametrize(
@@ -203,6 +241,31 @@ def test_every_sheet_adds_up_and_is_as_long_as_it_says():
         assert length - 15 <= ends - starts[0] - lunch <= length
 
 
+def test_a_section_of_a_sheet_leads_to_its_slides():
+    page = pages.soup(SITE / "pages" / "workshop.html")
+    links = page.select('.run-sheet a[href^="../slides/"]')
+    numbered = [link for link in links if "#" in link["href"]]
+    assert len(numbered) > 15
+    for link in numbered:
+        deck, place = link["href"].removeprefix("../").split("#")
+        assert place == f"slide-{link.get_text()}" and pages.soup(SITE / deck).find(id=place)
+
+
+def test_a_container_is_made_as_binder_is_tried():
+    """The commands of the page are those of press/binder.sh, which `make test-binder` runs."""
+    recipe = re.search(r"^```sh\n(docker run .+?)^```", (ROOT / "pages" / "workshop.md").read_text(), re.M | re.S)[1]
+    tried = (ROOT / "press" / "binder.sh").read_text()
+    assert (ROOT / "runtime.txt").read_text().strip().replace("-", ":") in recipe
+    for command in (
+        "apt-get update",
+        "xargs --arg-file=apt.txt apt-get install",
+        "--requirement requirements.txt",
+        "./postBuild",
+        "jupyter lab",
+    ):
+        assert command in recipe and command in tried, command
+
+
 def test_each_lab_of_a_sheet_has_its_guide():
     page = pages.soup(SITE / "pages" / "workshop.html")
     labs = {link["href"] for link in page.select('.run-sheet a[href^="#lab-"]')}
@@ -216,7 +279,8 @@ def test_each_lab_of_a_sheet_has_its_guide():
 
 def test_slides_and_plans_are_led_to():
     page = pages.soup(SITE / "pages" / "workshop.html")
-    assert {link["href"] for link in page.select('a[href^="../slides/"]')} == {f"../slides/{name}.html" for name in CHAPTERS}
+    decks = {link["href"].partition("#")[0] for link in page.select('a[href^="../slides/"]')}
+    assert decks == {f"../slides/{name}.html" for name in CHAPTERS}
     plans = pages.soup(SITE / "pages" / "plan.html").select(".reading-plan")
     assert len(plans) == 2 * len(LEVELS)
     assert all(plan.select('a[href="../chapters/framework.html"]') for plan in plans)

@@ -5,7 +5,8 @@ is not drawn yet, with Chromium and the site's own Mermaid, and removes what no 
 the hash of its source. Its colours are variables of the site, so that one drawing serves light, dark and paper.
 
 A diagram is laid out in both directions and with labels of several widths; the layout that shows the largest text in the
-page's column is kept, and another for a phone where that one would be too small there.
+page's column is kept, and another for a phone where that one would be too small there. A whiteboard is laid out once more for
+a slide, which is wide and low.
 
 A source without a drawing (somebody edits a diagram and has no Chromium) is drawn in the reader's browser by Mermaid,
 which the site then brings along: the page is heavier and not wrong. tests/press/test_diagrams.py tells of it.
@@ -38,8 +39,11 @@ FONT_SIZE = 15
 # What a drawing may take on the page, in CSS pixels: the width of the column at 1440 (on a phone of 390), and a height that it
 # keeps to as long as its text stays readable.
 WIDE, NARROW = (780, 640), (350, 1000)
+SLIDE = (1180, 535)  # what a slide leaves at 1280 x 720, of which a diagram may fill all
+WHITEBOARD = "The whiteboard"  # the heading of a chapter's
 LEAST_TEXT, GOOD_TEXT = 11, 12.5  # CSS pixels
 ON_A_PHONE = "on a phone"
+PLACES = {"": "in the column", "-phone": f"{ON_A_PHONE}, where it is to be opened large", "-slide": "on a slide"}  # by the end of a name
 
 
 class Diagram(NamedTuple):
@@ -91,14 +95,15 @@ def all_diagrams(root: Path = ROOT) -> list[Diagram]:
 
 
 def missing(root: Path = ROOT) -> list[Diagram]:
-    """The diagrams without a drawing."""
-    return [d for d in all_diagrams(root) if not (root / FOLDER / f"{name_of(d.source)}.svg").exists()]
+    """The diagrams without a drawing, and the whiteboards without one for a slide."""
+    found = all_diagrams(root)
+    return [d for d in found if drawing(d.source, root) is None or (d.heading == WHITEBOARD and on_a_slide(d.source, root) is None)]
 
 
 def unused(root: Path = ROOT) -> list[Path]:
     """The drawings that no page has."""
     names = {name_of(d.source) for d in all_diagrams(root)}
-    return [path for path in sorted((root / FOLDER).glob("*.svg")) if path.stem.removesuffix("-phone") not in names]
+    return [path for path in sorted((root / FOLDER).glob("*.svg")) if path.stem.partition("-")[0] not in names]
 
 
 # ---------- drawing ----------
@@ -136,24 +141,24 @@ def draw(todo: list[Diagram], root: Path = ROOT) -> list[str]:
         page = browser.new_page()
         page.set_content('<!DOCTYPE html><body style="margin: 0"><div id="place"></div></body>')
         page.add_script_tag(path=ROOT / MERMAID / "mermaid.min.js")
-        constants = dict(FONT=FONT, FONT_SIZE=FONT_SIZE, GOOD_TEXT=GOOD_TEXT, WIDE=WIDE, NARROW=NARROW)
+        constants = dict(FONT=FONT, FONT_SIZE=FONT_SIZE, GOOD_TEXT=GOOD_TEXT, WIDE=WIDE, NARROW=NARROW, SLIDE=SLIDE)
         given = "".join(f"const {name} = {json.dumps(value)};" for name, value in constants.items())
         page.add_script_tag(content=given + (ROOT / "press" / "draw_diagrams.js").read_text())
         for diagram in todo:
             name = name_of(diagram.source)
             try:
-                drawn = page.evaluate("([source, name]) => drawn(source, name)", [diagram.source, name])
+                drawn = page.evaluate("(asked) => drawn(...asked)", [diagram.source, name, diagram.heading == WHITEBOARD])
             except Exception as error:
                 complaints.append(f"{diagram.page}, {diagram.heading}: not drawn: {str(error).splitlines()[0]}")
                 continue
             title, description = accessible(diagram.source)
-            for kind, layout in (("", drawn["wide"]), ("-phone", drawn["phone"])):
+            for kind, layout in (("", drawn["wide"]), ("-phone", drawn["phone"]), ("-slide", drawn["slide"])):
                 path = root / FOLDER / f"{name}{kind}.svg"
                 path.unlink(missing_ok=True)
                 if layout:
                     path.write_text(_svg(layout, title or diagram.heading, description or drawn["words"], f"{name}{kind}"))
                     if (shown := FONT_SIZE * layout["scale"]) < LEAST_TEXT:
-                        where = f"{ON_A_PHONE}, where it is to be opened large" if kind else "in the column"
+                        where = PLACES[kind]
                         complaints.append(f"{diagram.page}, {diagram.heading}: text of {shown:.1f} px {where}; shorten its labels")
     return complaints
 
@@ -166,15 +171,27 @@ def drawing(source: str, root: Path, again: str = "") -> str | None:
 
     again: put behind its ids, if the page has it already.
     """
-    name = name_of(source)
-    wide, narrow = root / FOLDER / f"{name}.svg", root / FOLDER / f"{name}-phone.svg"
-    if not wide.exists():
+    column, phone, _ = _files(source, root)
+    if not column.exists():
         return None
-    text = wide.read_text().strip()
-    if narrow.exists():
-        for_phones = narrow.read_text().strip().replace('class="drawn-diagram"', 'class="drawn-diagram on-phone"', 1)
-        text = text.replace('class="drawn-diagram"', 'class="drawn-diagram on-wide"', 1) + for_phones
+    text = _wide_or_narrow(column, phone) if phone.exists() else column.read_text().strip()
+    name = name_of(source)
     return text.replace(f"-{name}", f"-{name}{again}") if again else text
+
+
+def on_a_slide(source: str, root: Path) -> str | None:
+    """The HTML of a whiteboard's drawing for a slide, or None; with the page's for those who open the slides on a phone."""
+    column, phone, slide = _files(source, root)
+    return _wide_or_narrow(slide, phone if phone.exists() else column) if slide.exists() else None
+
+
+def _files(source: str, root: Path) -> list[Path]:
+    return [root / FOLDER / f"{name_of(source)}{kind}.svg" for kind in PLACES]
+
+
+def _wide_or_narrow(wide: Path, narrow: Path) -> str:
+    drawn = ((wide, "on-wide"), (narrow, "on-phone"))
+    return "".join(file.read_text().strip().replace('class="drawn-diagram"', f'class="drawn-diagram {on}"', 1) for file, on in drawn)
 
 
 class MermaidDirective(SphinxDirective):

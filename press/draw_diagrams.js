@@ -1,7 +1,7 @@
 // Run by press/diagrams.py in Chromium, beside Mermaid: lay a source out and give back the picture alone, as compact SVG.
 // Colours are read off the picture as it is drawn, and written down as what they stand for: the site's style has them as
 // variables of the theme. A colour that stands for nothing is an error, and not a guess.
-// FONT, FONT_SIZE, GOOD_TEXT, WIDE and NARROW come from there.
+// FONT, FONT_SIZE, GOOD_TEXT, WIDE, NARROW and SLIDE come from there.
 window.ROLES = {
     "#fefefe": "paper", "#f1f2f3": "box", "#0a72b2": "rim", "#212223": "ink", "#616263": "line", "#f8f9fa": "group", "#c1c2c3": "edge",
 };
@@ -125,6 +125,13 @@ function collisions(svg) {
     return found;
 }
 
+// How many words a narrow label has torn apart.
+function torn(svg, source) {
+    const words = (text) => text.split(/[\s"'|[\](){}<>/]+/).filter(Boolean);
+    const whole = new Set(words(source.replace(/<br ?\/?>/g, " ")));
+    return [...svg.querySelectorAll("tspan.text-outer-tspan")].flatMap((row) => words(row.textContent)).filter((word) => !whole.has(word)).length;
+}
+
 // Every edge as a sentence, for those who cannot see it.
 async function words(source) {
     const { db } = await mermaid.mermaidAPI.getDiagramFromText(source);
@@ -141,17 +148,18 @@ async function words(source) {
     return [...from].map(([start, ends]) => `${start} → ${ends.join("; ")}`).join(". ") + ".";
 }
 
-async function best(source, name, room, wraps) {
+// largest: how far a drawing may be enlarged where there is room; leastText: below which it rather grows than shrinks.
+async function best(source, name, room, wraps, largest = 1, leastText = GOOD_TEXT) {
     const own = (/^\s*(?:flowchart|graph)\s+(TB|TD|LR|RL|BT)\b/m.exec(source) || [])[1];
     const directions = own ? [own, own === "LR" || own === "RL" ? "TB" : "LR"] : ["TB"];
     let kept = null;
     for (const direction of directions) {
         for (const wrap of wraps) {
             const { element, width, height } = await layout(source, direction, wrap);
-            const scale = Math.min(1, room[0] / width, Math.max(room[1] / height, GOOD_TEXT / FONT_SIZE));
-            // Larger text, no label on another, not higher than a screen, the author's direction, the smaller picture.
+            const scale = Math.min(largest, room[0] / width, Math.max(room[1] / height, leastText / FONT_SIZE));
+            // Larger text, no label on another, no word torn apart, not higher than a screen, the author's direction, the smaller picture.
             const tooHigh = Math.max(0, height * scale - room[1]) / (2 * room[1]);
-            const score = Math.round(scale * FONT_SIZE) - 4 * tooHigh - 2 * collisions(element)
+            const score = Math.round(scale * FONT_SIZE) - 4 * tooHigh - 2 * collisions(element) - 10 * torn(element, source)
                 - (direction === own ? 0 : 0.9) - (width * height) / 4e6;
             if (!kept || score > kept.score) kept = { score, scale, direction, wrap };
         }
@@ -160,9 +168,11 @@ async function best(source, name, room, wraps) {
     return { scale: kept.scale, width, height, body: compact(element, name), x, y };
 }
 
-window.drawn = async (source, name) => {
+window.drawn = async (source, name, isWhiteboard) => {
     const wide = await best(source, name, WIDE, [200, 150, 110]);
     const fits = Math.min(1, NARROW[0] / wide.width) * FONT_SIZE >= GOOD_TEXT;
     const phone = fits ? null : await best(source, name + "-phone", NARROW, [160, 120, 90]);
-    return { wide, phone, words: await words(source) };
+    // A slide does not scroll, so that there nothing is kept readable by being higher.
+    const slide = isWhiteboard ? await best(source, name + "-slide", SLIDE, [240, 200, 160, 130, 110, 100, 90, 82, 75], 2, 0) : null;
+    return { wide, phone, slide, words: await words(source) };
 };

@@ -20,11 +20,12 @@ from sphinx.util.docutils import SphinxDirective
 from press import diagrams, name_of, pages
 from press.cache import executed, open_cache
 from press.contract import kind_of
+from press.diagrams import WHITEBOARD
 from press.notebooks import markdown
 from press.records import records
 
 TAGS = {"sheet", "print-one-page"}
-WHITEBOARD, RUBRIC = "The whiteboard", "How it is graded"
+RUBRIC = "How it is graded"
 
 
 def section(notebook: NotebookNode, title: str) -> str:
@@ -85,11 +86,11 @@ def decided(notebook: NotebookNode) -> str:
     return ""
 
 
-def whiteboard(notebook: NotebookNode, root: Path) -> str:
+def whiteboard(notebook: NotebookNode, root: Path, on_a_slide: bool = False) -> str:
     source = next((source for _, source in diagrams.fences(section(notebook, WHITEBOARD))), None)
     if source is None:
         return ""
-    drawn = diagrams.drawing(source, root)
+    drawn = (diagrams.on_a_slide(source, root) if on_a_slide else None) or diagrams.drawing(source, root)
     return f'<div class="diagram">{drawn}</div>' if drawn else f"<pre>{html.escape(source)}</pre>"
 
 

@@ -21,13 +21,14 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from press import ROOT, pictures
+from press.diagrams import WHITEBOARD
 from press.evidence import executed_pages, is_lab, parts, title_of
 from press.front import REMEMBER, front_of, plain, to_remember
 from press.landing import picture_of, shown
 from press.notebooks import read
 from press.practice import PREDICT, Places, dialogue, predictions, to_html, with_heading
 from press.records import MIME, cards, of_cell
-from press.sheets import WHITEBOARD, box, section, whiteboard
+from press.sheets import box, section, whiteboard
 
 ASSETS = ROOT / "press" / "assets"
 FOLDER = "slides"
@@ -140,7 +141,7 @@ def slides(notebook: NotebookNode, places: Places, root: Path) -> Iterator[Slide
     """All slides of an executed chapter."""
     yield from _opening(notebook, places)
     yield from _shown(notebook, places)
-    if drawn := whiteboard(notebook, root):
+    if drawn := whiteboard(notebook, root, on_a_slide=True):
         yield Slide("whiteboard", WHITEBOARD, drawn, notes=to_html(answer_aloud(notebook)), url=places.of(WHITEBOARD), section=WHITEBOARD)
     if bullets := to_remember(notebook):
         kept = "".join(f"<li>{html.escape(text)}</li>" for text in bullets)

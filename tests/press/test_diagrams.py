@@ -13,16 +13,17 @@ DRAWINGS = sorted((ROOT / diagrams.FOLDER).glob("*.svg"))
 SVG = (ROOT / diagrams.FOLDER / f"{diagrams.name_of(diagrams.all_diagrams()[0].source)}.svg").read_text
 
 
-def faults(svg: str, phone: bool = False):
-    """What is wrong with a drawing."""
+def faults(svg: str, kind: str = ""):
+    """What is wrong with a drawing: of the column, for a "phone" or for a "slide"."""
     for tag in ("title", "desc"):
         found = re.search(rf"<{tag} id=\S+>(.*?)</{tag}>", svg, re.S)
         if not found or len(found[1].split()) < (1 if tag == "title" else 3):
             yield f"expected a <{tag}> in words"
     width, box = float(re.search(r' width="(\d+)"', svg)[1]), float(re.search(r'viewBox="\S+ \S+ (\S+)', svg)[1])
-    if width > (diagrams.NARROW if phone else diagrams.WIDE)[0] + 1:
+    if width > {"": diagrams.WIDE, "phone": diagrams.NARROW, "slide": diagrams.SLIDE}[kind][0] + 1:
         yield f"wider than its column: {width}"
-    if not phone and (text := diagrams.FONT_SIZE * width / box) < diagrams.LEAST_TEXT - 0.1:  # a phone opens it large
+    least = {"": diagrams.LEAST_TEXT, "phone": 0, "slide": diagrams.LEAST_TEXT}[kind]  # a phone opens it large
+    if (text := diagrams.FONT_SIZE * width / box) < least - 0.1:
         yield f"text of {text:.1f} pixels"
     if re.search(r"<(?:style|script|foreignObject|image)\b|(?:href|src)=", svg):
         yield "more than shapes and text"
@@ -40,7 +41,7 @@ def test_every_diagram_is_drawn_and_every_drawing_is_of_one():
 
 @pytest.mark.parametrize("path", DRAWINGS, ids=lambda path: path.stem)
 def test_a_drawing_can_be_read(path):
-    assert list(faults(path.read_text(), phone=path.stem.endswith("-phone"))) == []
+    assert list(faults(path.read_text(), path.stem.partition("-")[2])) == []
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,31 @@ def test_a_drawing_that_is_there_twice_has_its_own_ids(book):
         f'<svg class="drawn-diagram" aria-labelledby="t-{name}"><title id="t-{name}">A</title></svg>'
     )
     assert diagrams.drawing(source, book, again="-2").count(f'"t-{name}-2"') == 2
+
+
+CHAIN = "flowchart TB\n  a[goal] --> b[labels] --> c[features] --> d[model] --> e[test] --> f[monitor]"
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed: apt-get install chromium")
+def test_a_whiteboard_is_drawn_once_more_and_lower_for_a_slide(book):
+    whiteboard = diagrams.Diagram("chapters/tiny", diagrams.WHITEBOARD, CHAIN)
+    assert diagrams.draw([whiteboard, whiteboard._replace(heading="Serve", source=CHAIN + " --> g")], book) == []
+    assert len(list((book / diagrams.FOLDER).glob("*-slide.svg"))) == 1
+    assert diagrams.on_a_slide(CHAIN, book).count("<svg") == 2  # it may be opened on a phone
+    svg = (book / diagrams.FOLDER / f"{diagrams.name_of(CHAIN)}-slide.svg").read_text()
+    assert list(faults(svg, "slide")) == []
+    width, height = map(float, re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg).groups())
+    assert width > 2 * height
+
+
+def test_a_whiteboard_without_a_drawing_for_a_slide_is_missing(book, monkeypatch):
+    whiteboard = diagrams.Diagram("chapters/tiny", diagrams.WHITEBOARD, CHAIN)
+    monkeypatch.setattr(diagrams, "all_diagrams", lambda root: [whiteboard])
+    name = diagrams.name_of(CHAIN)
+    (book / diagrams.FOLDER / f"{name}.svg").write_text("<svg></svg>")
+    assert diagrams.missing(book) == [whiteboard]
+    (book / diagrams.FOLDER / f"{name}-slide.svg").write_text("<svg></svg>")
+    assert (diagrams.missing(book), diagrams.unused(book)) == ([], [])
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed: apt-get install chromium")

@@ -158,8 +158,7 @@ def draw(todo: list[Diagram], root: Path = ROOT) -> list[str]:
                 if layout:
                     path.write_text(_svg(layout, title or diagram.heading, description or drawn["words"], f"{name}{kind}"))
                     if (shown := FONT_SIZE * layout["scale"]) < LEAST_TEXT:
-                        where = PLACES[kind]
-                        complaints.append(f"{diagram.page}, {diagram.heading}: text of {shown:.1f} px {where}; shorten its labels")
+                        complaints.append(f"{diagram.page}, {diagram.heading}: text of {shown:.1f} px {PLACES[kind]}; shorten its labels")
     return complaints
 
 

@@ -156,6 +156,7 @@ class Gate:
     def __init__(self, app: FastAPI, metrics: Metrics, limits: Limits, ranker: Ranker) -> None:
         self._app, self._metrics, self._limits, self._ranker = app, metrics, limits, ranker
         self._in_flight = 0
+        metrics.in_flight.set_function(lambda: self._in_flight)
         self._popular: tuple[Answer, bytes] | None = None
         self._popular_at = -1.0  # made anew every second: the bundle may have changed
 
@@ -181,7 +182,6 @@ class Gate:
             await self._app(scope, receive, counted)
         finally:
             self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
 
     async def _shed(self, route: str, scope: dict, receive: Callable, send: Callable) -> None:
         """What is popular, at once and from bytes made before; a caller of rank_many, who can wait, is asked to."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from contextlib import ExitStack
 
 import pytest
 from serving_parts import (
@@ -27,6 +26,7 @@ from serving_parts import (
     rank_calls,
     serve_bundle,
     shown,
+    under_load,
 )
 
 from mlsd.serving.faults import set_fault
@@ -316,28 +316,41 @@ def test_beyond_its_limit_the_service_sheds_before_it_reads_and_says_so(own):
         set_fault(own.fault_file)
 
 
-def test_at_twice_its_capacity_shedding_costs_no_goodput_and_blames_no_store(own):
-    """Interleaved blocks, with shedding and without, at twice what a closed loop gets; the store is healthy all the time.
-
-    The deadline is three times what the requests that are let in together take on this machine.
-    """
-    own.service.stop()
-    with ExitStack() as stack:
-        patient = stack.enter_context(Service(own.address, own.root, deadline_ms=60_000, max_in_flight=100_000))
-        run_load(patient.url, rank_calls(), 200, concurrency=8)
-        closed = run_load(patient.url, rank_calls(), 400, concurrency=8)
+def test_at_twice_its_capacity_it_sheds_and_blames_no_store(own):
+    with Service(own.address, own.root, max_in_flight=20, deadline_ms=60_000) as service:
+        closed = run_load(service.url, rank_calls(), 400, concurrency=8)
         capacity = len(closed) / (closed.at_s + closed.latency_ms / 1000).max()
-        shed = dict(max_in_flight=200, deadline_ms=3 * 200 / capacity * 1000)
-        shedding = stack.enter_context(Service(own.address, own.root, **shed))
-        run_load(shedding.url, rank_calls(), 200, concurrency=8)
-        goodput = dict(shedding=[], patient=[])
-        for _ in range(3):
-            for name, service in dict(shedding=shedding, patient=patient).items():
-                result = run_load(service.url, rank_calls(), 700, concurrency=300, rate=2 * capacity, timeout_s=60)
-                assert set(result.outcome) <= {"ok", "overload", "deadline"}, "never called a dead store"
-                span = (result.at_s + result.latency_ms / 1000).max()
-                goodput[name].append((result.outcome == "ok").sum() / span)
-        ratio = statistics.median(a / b for a, b in zip(goodput["shedding"], goodput["patient"], strict=True))
-        print("goodput with shedding over without:", round(ratio, 2), "capacity:", round(capacity))
-        assert "left alone" not in degraded(shedding)
-        assert ratio > 0.5, "it was a sixth to a half when requests were read and parsed before they were shed"
+        result = run_load(service.url, rank_calls(), 1_400, concurrency=300, rate=2 * capacity, timeout_s=60)
+        assert set(result.outcome) == {"ok", "overload"}, "never called a dead store"
+        assert "left alone" not in degraded(service)
+
+
+def test_to_shed_a_request_costs_a_fraction_of_ranking_one(own):
+    """In processor seconds of the service: on a machine that others use too, goodput says who else was running.
+
+    Two requests wait for a model that waits for a file, and fill the service, so all others are shed.
+    """
+    go = own.root / "go"
+    waits = "    import pathlib, time\n    while now > 0 and not pathlib.Path({!r}).exists(): time.sleep(0.05)\n"
+    own.service.stop()
+    with Service(own.address, own.root, max_in_flight=2, deadline_ms=60_000) as service:
+
+        def spent(outcome, n):
+            """Processor seconds a request in the quietest of three blocks, each of which has to end as `outcome` says."""
+            blocks = []
+            for _ in range(3):
+                before = service.cpu_seconds()
+                assert set(run_load(service.url, rank_calls(), n, concurrency=2).outcome) == {outcome}
+                blocks.append((service.cpu_seconds() - before) / n)
+            return min(blocks)
+
+        ranked = spent("ok", 500)
+        line = "now, encoder):\n"
+        service.wait_for(model_version=serve_bundle(own.root, 1, scoring=SCORING.replace(line, line + waits.format(str(go)))))
+        with under_load(service, rank_calls(), n=2, concurrency=2) as held:
+            eventually(lambda: counted(service, "in_flight") == 2)
+            shed = spent("overload", 2_000)
+            go.touch()
+            assert set(held.result().outcome) == {"ok"}
+        print("ms to rank:", round(1000 * ranked, 2), "ms to shed:", round(1000 * shed, 2))
+        assert shed < 0.12 * ranked, "it is 0.06 to 0.08 of it; when a request is read and parsed before it is shed, 0.2"

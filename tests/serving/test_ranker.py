@@ -333,7 +333,7 @@ def test_to_shed_a_request_costs_a_fraction_of_ranking_one(own):
     go = own.root / "go"
     waits = "    import pathlib, time\n    while now > 0 and not pathlib.Path({!r}).exists(): time.sleep(0.05)\n"
     own.service.stop()
-    with Service(own.address, own.root, max_in_flight=2, deadline_ms=60_000) as service:
+    with Service(own.address, own.root, max_in_flight=2, deadline_ms=600_000) as service:
 
         def spent(outcome, n):
             """Processor seconds a request in the quietest of three blocks, each of which has to end as `outcome` says."""
@@ -347,7 +347,7 @@ def test_to_shed_a_request_costs_a_fraction_of_ranking_one(own):
         ranked = spent("ok", 500)
         line = "now, encoder):\n"
         service.wait_for(model_version=serve_bundle(own.root, 1, scoring=SCORING.replace(line, line + waits.format(str(go)))))
-        with under_load(service, rank_calls(), n=2, concurrency=2) as held:
+        with under_load(service, rank_calls(), n=2, concurrency=2, timeout_s=600) as held:
             eventually(lambda: counted(service, "in_flight") == 2)
             shed = spent("overload", 2_000)
             go.touch()

@@ -3,20 +3,22 @@
     feed = Timelines(open_backend("store"))    # or open_backend("redis://host:port/0")
     feed.publish(author, post)                 # into the author's outbox
     feed.push(post, followers)                 # and into the timelines of those who get it pushed
+    feed.fan_out([(author, post, followers), ...])  # both, for several posts that share transactions: cheaper
     feed.read(reader, pulled=[star, ...])      # the newest ids of the timeline and of these outboxes, merged
 
 Who is pushed and who is pulled is not decided here. Ids grow with time (as Snowflake ids do), so the newest are the largest.
 A record holds at most `length` ids. Every step can be repeated: a post that is already there is not added again.
 
 A post that is deleted has a tombstone from then on, and no read that begins later shows it. A fan-out that is under way
-ends at its next chunk: the chunk is written only if there is no tombstone, in one transaction.
+ends at its next chunk: a post is written only if it has no tombstone, in one transaction.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -35,20 +37,28 @@ class Timelines:
 
     def publish(self, author: int, post: int) -> bool:
         """Put a post into its author's outbox. False if it was deleted before."""
-        return self._add([_outbox(author)], post)
+        return self._write({_outbox(author): [post]}) == 1
 
     def push(self, post: int, readers: Iterable[int]) -> int:
         """Put a post into the timelines of `readers`, a chunk a transaction; returns how many have it now.
 
         Fewer than asked for if the post is deleted meanwhile. Killed on the way, it can be run again.
         """
-        keys, done = [_timeline(reader) for reader in readers], 0
-        for first in range(0, len(keys), self._chunk):
-            chunk = keys[first : first + self._chunk]
-            if not self._add(chunk, post):
-                break
-            done += len(chunk)
-        return done
+        return self._write({_timeline(reader): [post] for reader in readers})
+
+    def fan_out(self, posts: Sequence[tuple[int, int, Sequence[int]]]) -> int:
+        """Publish and push several posts, each (author, post, readers); returns how many places were asked for and have one now.
+
+        Outboxes first, then timelines, a chunk of them a transaction, each written once whatever the number of its posts.
+        A post that is deleted meanwhile is left out, the others go on.
+        """
+        places = defaultdict(list)
+        for author, post, _ in posts:
+            places[_outbox(author)].append(post)
+        for _, post, readers in posts:
+            for reader in readers:
+                places[_timeline(reader)].append(post)
+        return self._write(places)
 
     def delete(self, post: int) -> None:
         """No read that begins after this shows the post, and no fan-out of it goes on."""
@@ -64,27 +74,37 @@ class Timelines:
         deleted = self._backend.get([_tombstone(post) for post in ids]) if len(ids) else []
         return ids[[mark is None for mark in deleted]][:n] if len(ids) else ids
 
-    def _add(self, keys: list[str], post: int) -> bool:
-        """Add a post to all these records, or to none if it is deleted. Raises StoreBusy if others keep changing them.
+    def _write(self, places: Mapping[str, list[int]]) -> int:
+        """Add the posts of each record to it, a chunk of records a transaction; returns how many posts of records are there now."""
+        keys, deleted, done = list(places), set(), 0
+        for first in range(0, len(keys), self._chunk):
+            chunk = {key: set(places[key]) - deleted for key in keys[first : first + self._chunk]}
+            if any(chunk.values()):
+                deleted |= self._add(chunk)
+                done += sum(len(posts - deleted) for posts in chunk.values())
+        return done
+
+    def _add(self, places: Mapping[str, set[int]]) -> set[int]:
+        """Add posts to records in one transaction, all but the deleted ones, which it returns. StoreBusy if others keep changing them.
 
         After a failure it pauses for a random time, up to twice as long each time, or of two writers one may win every time
         (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015).
         """
-        tombstone = _tombstone(post)
+        posts = sorted(set().union(*places.values()))
+        keys = [*places, *map(_tombstone, posts)]
         first, longest = _PAUSE_S
-        for failed in range(_TRIES):
-            *records, deleted = self._backend.get([*keys, tombstone])
-            if deleted is not None:
-                return False
-            known = dict(zip(keys, records, strict=True)) | {tombstone: None}
-            put = {key: self._with(record, post) for key, record in zip(keys, records, strict=True)}
-            if self._backend.write(put, only_if=known):
-                return True
-            time.sleep(random.uniform(0, min(longest, first * 2**failed)))
-        raise StoreBusy(f"post {post}: other writers changed its timelines {_TRIES} times in a row; try again")
+        for tried in range(_TRIES):
+            if tried:
+                time.sleep(random.uniform(0, min(longest, first * 2 ** (tried - 1))))
+            known = dict(zip(keys, self._backend.get(keys), strict=True))
+            deleted = {post for post in posts if known[_tombstone(post)] is not None}
+            put = {key: self._with(known[key], wanted - deleted) for key, wanted in places.items() if wanted - deleted}
+            if not put or self._backend.write(put, only_if=known):
+                return deleted
+        raise StoreBusy(f"posts {posts}: other writers changed their timelines {_TRIES} times in a row; try again")
 
-    def _with(self, record: bytes | None, post: int) -> bytes:
-        return np.union1d(_ids(record), np.array([post], _ID))[-self._length :].astype(_ID).tobytes()
+    def _with(self, record: bytes | None, posts: Iterable[int]) -> bytes:
+        return np.union1d(_ids(record), np.array([*posts], _ID))[-self._length :].astype(_ID).tobytes()
 
 
 def _ids(record: bytes | None) -> np.ndarray:

@@ -68,6 +68,26 @@ def test_a_post_deleted_while_it_fans_out_is_shown_to_nobody_and_stops(backend):
     assert not feed.publish(1, 3) and feed.push(3, [5]) == 0  # nor can it come back
 
 
+def test_a_group_of_posts_shares_transactions(backend):
+    feed = Timelines(watched := Watched(backend), chunk=10)
+    group = [(1, 11, [5, 6]), (2, 12, [6, 7]), (1, 13, [])]
+    assert feed.fan_out(group) == 3 + 4 and watched.writes == 1 and watched.gets == 1
+    assert [feed.read(reader).tolist() for reader in (5, 6, 7)] == [[11], [12, 11], [12]]
+    assert feed.read(8, pulled=[1, 2]).tolist() == [13, 12, 11]
+    assert feed.fan_out(group) == 7 and feed.read(6).tolist() == [12, 11]  # run again: nothing twice
+    assert feed.fan_out([]) == 0 and watched.writes == 2
+
+
+def test_a_group_leaves_out_the_post_that_is_deleted_meanwhile_and_goes_on(backend):
+    other = Timelines(backend)
+    feed = Timelines(watched := Watched(backend, lambda k: other.delete(3) if k == 2 else None), chunk=10)
+    assert feed.fan_out([(1, 3, range(20)), (2, 4, range(20))]) == 2 + 8 + 20  # two outboxes; one chunk had both
+    assert watched.writes == 4  # three chunks; the second was under way when the tombstone came, and is tried again
+    assert all(feed.read(reader, pulled=[1, 2]).tolist() == [4] for reader in range(20))
+    watched.gets = 0
+    assert feed.fan_out([(1, 3, range(100))]) == 0 and watched.writes == 4 and watched.gets == 1  # nor does it look on
+
+
 def test_a_reader_in_the_middle_loses_no_place_to_the_deleted(backend):
     feed = Timelines(backend)
     for post in range(1, 8):
@@ -93,11 +113,14 @@ def test_two_writers_lose_nothing(backend):
     assert sorted(Timelines(backend).read(1).tolist()) == list(range(40)) == sorted(Timelines(backend).read(2).tolist())
 
 
-def test_who_never_gets_through_is_told(backend):
+def test_who_never_gets_through_is_told(backend, monkeypatch):
     other = Timelines(backend)
     feed = Timelines(Watched(backend, lambda k: other.push(1_000 + k, [5])))
+    pauses = []
+    monkeypatch.setattr("mlsd.serving.fanout.time.sleep", pauses.append)
     with pytest.raises(StoreBusy, match="20 times"):
         feed.push(1, [5])
+    assert len(pauses) == 19  # between the tries, and not after the last
 
 
 def test_a_damaged_record_is_an_error(backend):

@@ -133,7 +133,14 @@ def test_a_chapter_runs_with_run_all_cells(browser, lab):
     with opened(browser, f"{lab}/lab/tree/not_run.ipynb?reset") as view:
         panel = notebook(view)
         assert panel.locator(".mlsd-claim").count() == 0
-        view.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        view.page.evaluate(  # not before the kernel has answered, or nothing runs; and nobody waits here for the cells
+            """async () => {
+                const { sessionContext } = window.jupyterapp.shell.currentWidget;
+                await sessionContext.ready;
+                await sessionContext.session.kernel.info;
+                void window.jupyterapp.commands.execute("notebook:run-all-cells");
+            }"""
+        )
         panel.locator(".mlsd-colophon").wait_for(timeout=4 * PATIENCE)
         expect(panel.locator(".mlsd-claim")).to_have_count(6)
         border = "(card) => getComputedStyle(card).borderLeftColor"

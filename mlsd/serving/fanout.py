@@ -75,7 +75,7 @@ class Timelines:
         return ids[[mark is None for mark in deleted]][:n] if len(ids) else ids
 
     def _write(self, places: Mapping[str, list[int]]) -> int:
-        """Add the posts of each record to it, a chunk of records a transaction; returns how many posts of records are there now."""
+        """Add to each record its posts, a chunk of records a transaction; returns how many of these places are filled now."""
         keys, deleted, done = list(places), set(), 0
         for first in range(0, len(keys), self._chunk):
             chunk = {key: set(places[key]) - deleted for key in keys[first : first + self._chunk]}

@@ -137,7 +137,9 @@ def test_a_scheduler_started_by_hand_is_used_by_its_address(monkeypatch, tmp_pat
                     if "no scheduler" not in str(error):
                         raise
         worker = ("worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path))
-        with started_by_hand(*worker) as process, open_cluster(2, patience_s=60) as client:
+        # Two: a nanny starts no other if its worker dies before it heard that it had started, and a task may be that quick.
+        with started_by_hand(*worker) as process, started_by_hand(*worker), open_cluster(2, patience_s=60) as client:
+            client.wait_for_workers(2)
             assert client.gather(client.map(squares(), range(12), folder=str(tmp_path))) == [i * i for i in range(12)]
             assert not set(client.run(os.getppid).values()) & {os.getpid()}  # none of ours
         assert process.returncode is not None

@@ -404,15 +404,16 @@ def test_a_directory_that_cannot_be_written_to_is_read(lock_file):
 # ---------- Redis ----------
 
 
-def test_no_accepted_event_is_lost_when_redis_is_killed(own_redis):
+def test_no_accepted_event_is_lost_when_redis_is_killed(own_redis, monkeypatch):
     with open_store(own_redis.url, timeout_s=2) as store:
         for i in range(200):
             store.accept([(f"e{i}", "rsvp", i, 1)])
         own_redis.kill()
-        start = time.monotonic()
+        naps = []
+        monkeypatch.setattr("redis.retry.sleep", naps.append)
         with pytest.raises(StoreDown, match=r"Redis at 127.0.0.1.*is the server running"):
             store.accept([("late", "rsvp", 1, 1)])
-        assert time.monotonic() - start < 1, "a dead store must be noticed at once, without retries that sleep"
+        assert not naps, "a dead store must be noticed at once, without retries that sleep"
         own_redis.start()
         assert store.event_ids() == {f"e{i}" for i in range(200)}  # on the same client: it reconnects by itself
         store.accept([("after", "rsvp", 1, 1)])  # and sends its scripts again
@@ -420,13 +421,13 @@ def test_no_accepted_event_is_lost_when_redis_is_killed(own_redis):
 
 @on_unix
 def test_a_frozen_redis_is_slow_and_is_not_asked_twice(own_redis):
-    with open_store(own_redis.url, timeout_s=1.5) as store:
+    with open_store(own_redis.url, timeout_s=2.5) as store:
         own_redis.pause()
         for ask in (store.ping, lambda: store.accept([("e", "rsvp", 1, 1)]), lambda: store.live("rsvp", [1], [1])):
             start = time.monotonic()
             with pytest.raises(StoreSlow, match="no answer in time"):
                 ask()
-            assert 1.4 < time.monotonic() - start < 2.9
+            assert 2.4 < time.monotonic() - start < 4.9
         own_redis.resume()
         store.ping()
 

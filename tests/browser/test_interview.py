@@ -216,6 +216,20 @@ def test_a_state_that_cannot_be_read_is_put_aside_and_said(browser, site, how, t
         assert list(silence(view)) == []
 
 
+def test_long_notes_are_seen_whole_on_the_screen_and_on_paper(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        notes = view.page.get_by_label("Data, 8 min")
+        empty = notes.bounding_box()["height"]
+        notes.fill("as of the impression\n" * 30)
+        for media in ("screen", "print"):
+            view.page.emulate_media(media=media)
+            assert notes.evaluate("(area) => area.scrollHeight <= area.clientHeight + 1"), media
+        notes.fill("")
+        view.page.emulate_media(media="screen")
+        assert notes.bounding_box()["height"] == empty >= 60
+
+
 def test_an_interview_of_an_older_edition_keeps_what_was_written(browser, site):
     with opened(browser, f"{site}/pages/mock_interview.html") as view:
         begin(view, site)

@@ -2,7 +2,7 @@
 
 An interview has a chapter's prompt, what its interviewer knows (the dialogue and the table of section 1), requirements that change
 (where a decision's flip lies, and what the chapter measured beyond it), follow-ups and the rubric. The bank has the follow-ups and
-exercises of chapters, and the predictions and questions of chapters and labs. Each leads to the heading under which it is settled.
+exercises of chapters, and the predictions and questions of chapters and labs. Each leads to the heading under which it stands.
 
 In a chapter, a follow-up is a paragraph of section 11 that begins with its question in bold; after it may stand, in italics and
 brackets, the level that asks it and the step that it belongs to: `**"Why not Redis?"** *(senior, serve)* Because ...`.

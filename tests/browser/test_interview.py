@@ -5,7 +5,7 @@ import json
 import pytest
 from views import PHONE, WIDE, accessibility, opened, overflow, silence, third_parties, to_the_top
 
-SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE}
+SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE, "narrow": dict(width=320, height=640)}
 CASE = "event_recommendation"
 
 
@@ -355,11 +355,27 @@ def test_the_bank_filters_draws_and_hides_its_answers(browser, site):
         page.keyboard.press("Enter")
         link = page.get_by_role("link", name="Where it is settled")
         assert link.is_visible() and CASE in link.get_attribute("href")
+        page.get_by_label("Kind").select_option("follow-up")
+        page.get_by_role("button", name="Draw one").click()
+        page.keyboard.press("Enter")
+        assert page.get_by_role("link", name="Where it stands").is_visible()  # with the others, which measure nothing
         page.get_by_role("button", name="Show all that match").click()
         page.get_by_label("Words").fill("zebra crossing")
         assert page.get_by_role("status").inner_text().startswith("0 of")
         page.get_by_label("Words").fill("")
         assert clean(view, "light", "wide") == []
+
+
+def test_filters_are_those_of_the_list_after_back(browser, site):
+    with opened(browser, f"{site}/pages/question_bank.html") as view:
+        view.page.get_by_label("Kind").select_option("exercise")
+        shown = view.page.get_by_role("status").inner_text()
+        view.page.goto(f"{site}/pages/plan.html")
+        view.page.go_back()
+        view.page.locator(".questions > li").first.wait_for()
+        chosen = view.page.get_by_label("Kind").input_value()
+        view.page.wait_for_function("(text) => document.querySelector('#bank [role=status]').textContent === text", arg=shown)
+        assert chosen == "exercise"
 
 
 def test_both_work_from_the_folder_without_a_server(browser, site):

@@ -99,10 +99,10 @@ function compact(svg, name) {
     return (markers ? `<defs>${markers}</defs>` : "") + text;
 }
 
-async function layout(source, direction, wrap) {
+async function layout(source, direction, wrap, rankSpacing) {
     const turned = source.replace(/^(\s*(?:flowchart|graph)\s+)(TB|TD|LR|RL|BT)\b/m, (all, start) => start + direction);
     const subGraphTitleMargin = { top: 3, bottom: 14 };
-    const flowchart = { wrappingWidth: wrap, nodeSpacing: 26, rankSpacing: 34, padding: 10, subGraphTitleMargin, htmlLabels: false };
+    const flowchart = { wrappingWidth: wrap, nodeSpacing: 26, rankSpacing, padding: 10, subGraphTitleMargin, htmlLabels: false };
     const settings = JSON.stringify({ flowchart });
     const { svg } = await mermaid.render("drawing", `%%{init: ${settings}}%%\n${turned}`);
     const place = document.getElementById("place");
@@ -149,22 +149,22 @@ async function words(source) {
 }
 
 // largest: how far a drawing may be enlarged where there is room; leastText: below which it rather grows than shrinks.
-async function best(source, name, room, wraps, largest = 1, leastText = GOOD_TEXT) {
+async function best(source, name, room, wraps, largest = 1, leastText = GOOD_TEXT, gaps = [34]) {
     const own = (/^\s*(?:flowchart|graph)\s+(TB|TD|LR|RL|BT)\b/m.exec(source) || [])[1];
     const directions = own ? [own, own === "LR" || own === "RL" ? "TB" : "LR"] : ["TB"];
     let kept = null;
     for (const direction of directions) {
-        for (const wrap of wraps) {
-            const { element, width, height } = await layout(source, direction, wrap);
+        for (const [wrap, gap] of wraps.flatMap((wrap) => gaps.map((gap) => [wrap, gap]))) {
+            const { element, width, height } = await layout(source, direction, wrap, gap);
             const scale = Math.min(largest, room[0] / width, Math.max(room[1] / height, leastText / FONT_SIZE));
             // Larger text, no label on another, no word torn apart, not higher than a screen, the author's direction, the smaller picture.
             const tooHigh = Math.max(0, height * scale - room[1]) / (2 * room[1]);
             const score = Math.round(scale * FONT_SIZE) - 4 * tooHigh - 2 * collisions(element) - 10 * torn(element, source)
                 - (direction === own ? 0 : 0.9) - (width * height) / 4e6;
-            if (!kept || score > kept.score) kept = { score, scale, direction, wrap };
+            if (!kept || score > kept.score) kept = { score, scale, direction, wrap, gap };
         }
     }
-    const { element, x, y, width, height } = await layout(source, kept.direction, kept.wrap);
+    const { element, x, y, width, height } = await layout(source, kept.direction, kept.wrap, kept.gap);
     return { scale: kept.scale, width, height, body: compact(element, name), x, y };
 }
 
@@ -173,6 +173,6 @@ window.drawn = async (source, name, isWhiteboard) => {
     const fits = Math.min(1, NARROW[0] / wide.width) * FONT_SIZE >= GOOD_TEXT;
     const phone = fits ? null : await best(source, name + "-phone", NARROW, [160, 120, 90]);
     // A slide does not scroll, so that there nothing is kept readable by being higher.
-    const slide = isWhiteboard ? await best(source, name + "-slide", SLIDE, [240, 200, 160, 130, 110, 100, 90, 82, 75], 2, 0) : null;
+    const slide = isWhiteboard ? await best(source, name + "-slide", SLIDE, [240, 200, 160, 130, 110, 100, 90, 82, 75], 2, 0, [34, 24, 18]) : null;
     return { wide, phone, slide, words: await words(source) };
 };

@@ -2,7 +2,7 @@
 
 An interview has a chapter's prompt, what its interviewer knows (the dialogue and the table of section 1), requirements that change
 (where a decision's flip lies, and what the chapter measured beyond it), follow-ups and the rubric. The bank has the follow-ups and
-exercises of chapters, and the predictions and questions of chapters and labs. Each leads to the heading under which it is settled.
+exercises of chapters, and the predictions and questions of chapters and labs. Each leads to the heading under which it stands.
 
 In a chapter, a follow-up is a paragraph of section 11 that begins with its question in bold; after it may stand, in italics and
 brackets, the level that asks it and the step that it belongs to: `**"Why not Redis?"** *(senior, serve)* Because ...`.
@@ -67,6 +67,8 @@ SAYS_LITTLE = {
     "one",
     "their",
 }
+AKIN = 0.8  # from which on a claim speaks of what was asked, as `akin` counts
+NO_PROSE = re.compile(r":::|\||```|<|\(.*\)=$|!\[")  # how a block of Markdown begins that is no paragraph
 PREDICT = re.compile(r"^(:::+)\{admonition\}[^\n]*\n:class: predict\b[^\n]*\n(.*?)^\1\s*$", re.M | re.S)  # (fence, text) of a box
 NO_SCRIPT = "<noscript><p>This page runs in your browser, and needs JavaScript. All that it asks stands in the chapters.</p></noscript>"
 
@@ -278,23 +280,49 @@ def of_interview(found: list[dict]) -> list[dict]:
     return [change for change in found if change["kind"] == "requirement"] or found
 
 
-def predictions(notebook: NotebookNode) -> Iterator[tuple[str, str, dict | None]]:
-    """(heading, what is to be predicted, the claim that settles it or None) of each Predict box, before any later box."""
-    asked: tuple[str, str] | None = None
-    for heading, cell in with_heading(notebook):
-        for claim in [r for r in of_cell(cell) if r["kind"] == "claim"][:1]:
-            if asked:
-                yield *asked, claim
-                asked = None
+def prose_after(cells: list[NotebookNode], at: int) -> str:
+    """What the page says next, as HTML: what cells print as text, then a paragraph; nothing where a heading comes first."""
+    found = []
+    for cell in cells[at + 1 :]:
         if cell.cell_type == "markdown":
-            for _, text in PREDICT.findall(cell.source):
-                if asked:
-                    yield *asked, None
-                before = cell.source[: cell.source.index(text)]
-                headings = re.findall(r"^#{2,3} (.+)$", before, re.M)
-                asked = (plain(headings[-1]) if headings else heading, text.strip())
-    if asked:
-        yield *asked, None
+            blocks = [block.strip() for block in re.split(r"\n\s*\n", cell.source) if block.strip()]
+            if blocks and not blocks[0].startswith("#") and not NO_PROSE.match(blocks[0]):
+                found.append(blocks[0])
+            break
+        found += [o["data"]["text/markdown"] for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})]
+    return to_html("\n\n".join(found))
+
+
+def akin(asked: str, spread: Counter, sentence: str) -> float:
+    """How much a claim speaks of what is asked: the words that they share, rare ones of the page's claims more."""
+    said, sought = set(words_of(sentence)), set(words_of(asked))
+    return sum(1 / math.sqrt(spread[word]) for word in said & sought) / math.sqrt(max(len(said), 1))
+
+
+class Prediction(NamedTuple):
+    """A Predict box, and what settles it: a claim, or nothing but what the page says next."""
+
+    heading: str
+    text: str
+    claim: dict | None
+    said: str  # what the page says after the box, as HTML
+
+
+def predictions(notebook: NotebookNode) -> Iterator[Prediction]:
+    """Each Predict box. What settles it comes before any later box: in the section whose code is next, or in the words of the question."""
+    cells = list(with_heading(notebook))
+    claims = [(i, r) for i, (_, cell) in enumerate(cells) for r in of_cell(cell) if r["kind"] == "claim"]
+    spread = Counter(word for _, claim in claims for word in set(words_of(claim["sentence"])))
+    texts = [i for i, (_, cell) in enumerate(cells) if cell.cell_type == "markdown"]
+    boxes = [(i, text) for i in texts for text in PREDICT.findall(cells[i][1].source)]
+    for k, (i, (_, text)) in enumerate(boxes):
+        heading, cell = cells[i]
+        headings = re.findall(r"^#{2,3} (.+)$", cell.source[: cell.source.index(text)], re.M)
+        last = boxes[k + 1][0] if k + 1 < len(boxes) else len(cells)
+        run = next((j for j in range(i + 1, last) if cells[j][1].cell_type == "code"), last)
+        ends = next((j for j in range(run, last) if cells[j][0] != cells[run][0]), last)
+        settling = (claim for j, claim in claims if i < j < last and (j < ends or akin(text, spread, claim["sentence"]) >= AKIN))
+        yield Prediction(plain(headings[-1]) if headings else heading, text.strip(), next(settling, None), prose_after(notebook.cells, i))
 
 
 # ---------- what the browser gets ----------
@@ -344,9 +372,9 @@ def questions(name: str, notebook: NotebookNode, places: Places, page_url: str) 
     """The entries of the bank that a page gives, in its order: question and answer as HTML, where it is settled."""
     topic = dict(topic=name.removeprefix("labs/"), title=title_of(notebook))
     step = ""
-    for heading, text, claim in predictions(notebook):
+    for heading, text, claim, said in predictions(notebook):
         step = step_of(heading, step)
-        answer = measured(claim) if claim else "Run it, or read on from there."
+        answer = said + (f"<p>Measured there: {measured(claim)}</p>" if claim else "") or "Run it, or read on from there."
         yield topic | dict(kind="predict", level="", step=step, question=to_html(text), answer=answer, url=places.of(heading))
     if is_lab(name):
         question, answer = to_html(box(notebook, "core-question")), "<br>".join(map(measured, records(notebook, "claim")))

@@ -26,14 +26,13 @@ from press.evidence import executed_pages, is_lab, parts, title_of
 from press.front import REMEMBER, front_of, plain, to_remember
 from press.landing import picture_of, shown
 from press.notebooks import read
-from press.practice import PREDICT, Places, dialogue, predictions, to_html, with_heading
+from press.practice import NO_PROSE, PREDICT, Places, dialogue, predictions, prose_after, to_html, with_heading
 from press.records import MIME, cards, of_cell
 from press.sheets import box, section, whiteboard
 
 ASSETS = ROOT / "press" / "assets"
 FOLDER = "slides"
 ON_A_CARD = ("We choose", "Open", "It costs", "We would switch", "Refuted")  # how the lines of a decision begin
-NO_PROSE = re.compile(r":::|\||```|<|\(.*\)=$|!\[")  # how a block of Markdown begins that is no paragraph
 
 
 class Slide(NamedTuple):
@@ -46,19 +45,6 @@ class Slide(NamedTuple):
     notes: str = ""
     url: str = ""  # where it stands in the chapter
     section: str = ""  # the section of the chapter that it is of, without its number
-
-
-def prose_after(cells: list[NotebookNode], at: int) -> str:
-    """What the page says next, as HTML: what cells print as text, then a paragraph; nothing where a heading comes first."""
-    found = []
-    for cell in cells[at + 1 :]:
-        if cell.cell_type == "markdown":
-            blocks = [block.strip() for block in re.split(r"\n\s*\n", cell.source) if block.strip()]
-            if blocks and not blocks[0].startswith("#") and not NO_PROSE.match(blocks[0]):
-                found.append(blocks[0])
-            break
-        found += [o["data"]["text/markdown"] for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})]
-    return to_html("\n\n".join(found))
 
 
 def number_of(claim: dict) -> str:
@@ -105,8 +91,8 @@ def _opening(notebook: NotebookNode, places: Places) -> Iterator[Slide]:
 
 def _shown(notebook: NotebookNode, places: Places) -> Iterator[Slide]:
     """Predictions, figures, claims and decisions in the chapter's order. A claim that answers a prediction has no slide of its own."""
-    answers = {text: claim for _, text, claim in predictions(notebook)}
-    answering = [claim["sentence"] for claim in answers.values() if claim]
+    answers = {asked.text: asked for asked in predictions(notebook)}
+    answering = [asked.claim["sentence"] for asked in answers.values() if asked.claim]
     of_claim = {r["sentence"]: i for i, cell in enumerate(notebook.cells) for r in of_cell(cell) if r["kind"] == "claim"}
     now = ""
     for i, (heading, cell) in enumerate(with_heading(notebook)):
@@ -115,10 +101,14 @@ def _shown(notebook: NotebookNode, places: Places) -> Iterator[Slide]:
         now = plain(opened[-1]) if opened else now
         if cell.cell_type == "markdown":
             for _, text in PREDICT.findall(cell.source):
-                claim = answers.get(text.strip())
-                after = prose_after(notebook.cells, of_claim[claim["sentence"]] if claim else i)
-                answer = number_of(claim) if claim else after or "<p>The chapter has it.</p>"
-                yield Slide("predict", "Predict", to_html(text), answer, after if claim else "", url, now)
+                claim, said = answers[text.strip()].claim, answers[text.strip()].said
+                if claim is None:
+                    yield Slide("predict", "Predict", to_html(text), said or "<p>The chapter has it.</p>", url=url, section=now)
+                    continue
+                # What the page says before it comes to the claim answers more of the question than the claim does.
+                at = of_claim[claim["sentence"]]
+                sooner = said if any(between.cell_type == "markdown" for between in notebook.cells[i + 1 : at]) else ""
+                yield Slide("predict", "Predict", to_html(text), sooner + number_of(claim), prose_after(notebook.cells, at), url, now)
             continue
         if picture := figure(cell):
             yield Slide("figure", title, picture, notes=prose_after(notebook.cells, i), url=url, section=now)

@@ -53,7 +53,7 @@
     for (const i of some) {
       const entry = all[i];
       const facts = [entry.title, KINDS[entry.kind], entry.level, entry.step].filter(Boolean).join(" · ");
-      const settled = make("p", {}, make("a", { href: entry.url, textContent: "Where it is settled" }));
+      const settled = make("p", {}, make("a", { href: entry.url, textContent: entry.kind === "follow-up" ? "Where it stands" : "Where it is settled" }));
       const item = make("li", {}, make("p", { className: "facts", textContent: facts }), make("div", { innerHTML: entry.question }), make("details", {}, make("summary", { textContent: "The answer" }), make("div", { innerHTML: entry.answer }), settled));
       list.append(item);
     }
@@ -69,4 +69,6 @@
   };
   room.replaceChildren(fields, count, list, make("p", { className: "buttons" }, more));
   show();
+  // On the way back a browser fills the filters in again, once the page is there.
+  addEventListener("pageshow", ({ persisted }) => !persisted && [topic, kind, level, step, sought].some(({ value }) => value) && show());
 })();

@@ -16,6 +16,18 @@
     if (action) made.addEventListener("click", action);
     return made;
   };
+  // A button that asks before it does what cannot be undone. A double click is one press, and so is a key that is held.
+  const twice = (text, question, needed, action) => {
+    let sure = false;
+    const made = button(text, ({ detail }) => {
+      if (detail > 1) return;
+      if (sure || !needed()) return action();
+      sure = true;
+      made.textContent = question;
+    });
+    made.addEventListener("keydown", (event) => event.repeat && event.preventDefault());
+    return made;
+  };
   const formulas = (element) => window.MathJax?.startup?.promise?.then(() => MathJax.typesetPromise([element]));
 
   // ---------- state ----------
@@ -103,6 +115,15 @@
     onTick();
     tell("The interview goes on in another tab, and nothing more is kept here. Reload this page to go on here, or save it as a file.");
   });
+  // Whether another tab has begun an interview since this page was opened: here, none is begun yet.
+  const taken = () => {
+    try {
+      const found = JSON.parse(localStorage.getItem(KEY));
+      return !fault(found) && found.phase !== "choose";
+    } catch {
+      return false;
+    }
+  };
   const current = () => PRACTICE.cases.find((one) => one.name === state.case);
 
   const live = make("p", { className: "practice-message", aria: { role: "status", live: "polite" } });
@@ -121,27 +142,31 @@
     }
     return PRACTICE.minutes.length;
   };
-  setInterval(() => {
-    const now = Date.now(), gap = (now - last) / 1000;
+  const count = (most) => {
+    const now = Date.now(), gap = Math.max(0, now - last) / 1000; // the machine's clock may be set back
     last = now;
     if (!state.running) return;
-    if (gap > 5) slept += gap; // the machine slept, or the page was put to sleep: that time is not counted unless the reader wants it
+    if (gap > most) slept += gap; // the machine slept, or the page was put to sleep: that time is not counted unless the reader wants it
     else state.elapsed += gap;
     onTick();
     if (Math.floor(state.elapsed) % 5 === 0) save();
-  }, 1000);
+  };
+  // Behind another tab or window a browser wakes a page once a minute: the interview goes on there.
+  const [AWAKE, BEHIND] = [5, 90];
+  setInterval(() => count(document.hidden ? BEHIND : AWAKE), 1000);
+  document.addEventListener("visibilitychange", () => count(document.hidden ? AWAKE : BEHIND));
   addEventListener("pagehide", () => state.phase !== "choose" && save());
 
   // ---------- what the interviewer knows ----------
 
   // A question is about a topic if it has one of its words. An answer counts for what it was asked first, then for what it says.
   const TOPICS = Object.entries({
-    goal: /goal|objective|success|purpose|achiev|optimi[sz]|(?<!guardrail )metric|\bkpi|\bis (it|this|that|the \w+) for *(\?|$)|worth (it|their)|business|launch rest on|measure (that|whether|if|it|this)\b/,
-    guard: /guardrail|worse(?!.*roll.?back)|must not|\bharm(?!ful)|\brise\b/,
-    mistake: /mistake|error|wrong|false (positive|negative|blur|page)|\bdear\b|miss(es)? cost|cost of a (miss|false)|worse,(?!.*roll.?back)/,
-    scale: /how many(?! (days|weeks|months|engineers))|how much (traffic|imagery)|(how large|how big)(?! is (the|your) team)|\bscale|traffic(?!,| (is |be |served )?(at )?random)|volume|\bqps|per second|(?<!team )\bsize\b|\bpeak|million|billion|visits|thousand users|requests a|catalogu?e|corpus|inventory/,
-    latency: /latenc|(\bfast\b|quick)(?!.*\b(react|notice|detect)\b)|\bslow|response time|respond|millisecond|\d ms\b|instant|real.?time|within \d+ ms|how soon must (we|it) (act|answer)/,
-    fresh: /fresh|stale|\bupdat|up.to.date|be old|how soon must a new|world change|within minutes|next page|live\?|how often does|\breact\b|changes? (within|during)/,
+    goal: /goal|objective|success|purpose|achiev|optimi[sz]|(?<!guardrail )\bmetric|\bkpi|\bis (it|this|that|the \w+) for *(\?|$)|worth (it|their)|business|launch rest on|measure (that|whether|if|it|this)\b/,
+    guard: /guardrail|worse(?!.*roll.?back)|must not|\bharm(?!ful)|\brise\b|flood|overwhelm/,
+    mistake: /mistake|error|(?<!\b(go|goes|going|gone|went) )wrong|false (positive|negative|blur|page|alarm)|\balarms?\b|\bdear\b|miss(es)? cost|cost of a (miss|false)|worse,(?!.*roll.?back)/,
+    scale: /how many(?! (days|weeks|months|engineers|regions|false|alarms|pages))|how much (traffic|imagery)|(how large|how big)(?! (is|are) (the|your|our) (team|model|embedding))|\bscale|traffic(?!,| (is |be |served )?(at )?random)|volume|\bqps|per second|(?<!team )\bsize\b|\bpeak|\bgrow(s|ing|th)?\b|million|billion|visits|thousand users|requests a|catalogu?e|corpus|inventory/,
+    latency: /latenc|(\bfast\b|quick)(?!.*\b(react|notic|detect|grow|change))|\bslow|response time|respond|millisecond|\d ms\b|instant|real.?time|within \d+ ms|how soon must (we|it) (act|answer)/,
+    fresh: /fresh|stale|\bupdat|up.to.date|be old|how soon must a new|world change|within minutes|next page|live\?|how often does|\breact\b|changes? (within|during)|how (fast|often) do(es)? .*\bchange/,
     cold: /\bnew\b(?! (model|version|polic|train))|cold.?start|joined|sign.?up|just uploaded/,
     label: /label|ground.?truth|outcome|positive|relevan|\bgrade|annotat|(?<!negative )feedback|survey|do we measure (what|"|“)|who says|counts as/,
     delay: /delay|\blate\b|when (do|does|is|will|are)\b.*\b(know|known|come|comes)\b|\bknown\b(?! (of|about))|how soon do we know|arriv|until we know|how long .*(label|outcome|know)/,
@@ -152,8 +177,8 @@
     cost: /budget|\bcosts?\b|money|price|\bcents?\b|dollar|hardware|machines|\bgpu|(?<!pre)compute(?!d)|computing|\bcpu|\bpays?\b/,
     random: /random|explor|propensit/,
     personal: /personali[sz]|who the user is|logged.?in|know (the|them|who)/,
-    down: /\bdown\b|fail|outage|fall.?back|unavailable|nothing (found|similar)|(?<!stays )empty/,
-    attack: /adversar|abus|spam|fight back|fraud|attack|evad|malicious|scam/,
+    down: /\bdown\b(?! \d)|fail|outage|fall.?back|unavailable|availability|uptime|\bdies?\b|killed|crash|nothing (found|similar)|(?<!stays )empty/,
+    attack: /adversar|abus|spam|fight back|fraud|attack|evad|malicious|scam|unsafe|inappropriate/,
     fair: /\bfair|groups?\b|creators?|hosts?\b|sellers?|small authors|advertisers|bias against/,
     language: /language|countr|region|market\b|locale/,
     test: /a\/b|experiment|\btests?\b|roll.?(out|back)|undo|upgrade/,
@@ -161,15 +186,17 @@
     people: /reviewer|moderator|annotator|auditor|editors?\b|human|labell?ing team/,
     action: /what can we do|actions?\b|what (happens|do we do) (to|with)|decide\b|remove|take down|intervention/,
     policy: /\brules?\b|polic(y|ies)|who wrote/,
-    output: /how many (results|slots|cards|places|items do we show)|\bslots?\b|output|input|what does .* return|one thing/,
-    notice: /\bnotice\b|\bdetect\b/,
+    output: /how many (results|slots|cards|places|items do we show)|\bslots?\b|output|input|search (by|with)|what does .* return|one thing/,
+    notice: /\bnotic|\bdetect(s|ed|ion)?\b/,
     place: /\blocat(?!e)|\bgps\b|\btracks\b/,
     learn: /learn from|train on|training data/,
     hide: /\bhid(e|es|ing)\b|\bblock(s|ed)?\b|negative feedback/,
-    whom: /\bwhom\b|affected|which (users|clients|groups|devices|platforms)|since when|when did/,
+    whom: /\bwhom\b|segments?\b|cohorts?\b|affected|which (users|clients|groups|devices|platforms)|since when|when did/,
     changed: /did (we|you|anything|anyone)\b.*(launch|deploy|release|change)/,
     joined: /new (users?|members?|readers?|people)|sign.?up|joined/,
     tickets: /\btickets?\b|\bpaid\b/,
+    night: /nightly|overnight|\bat night\b|\bbatch\b/,
+    cheaper: /quality|cheaper|precision than|lower precision|quanti[sz]/,
     team: /team size|how (large|big) is (the|your) team|timeline|deadline|engineers/,
   });
   // Where nothing is known of a topic, the next to ask about.
@@ -225,6 +252,7 @@
   const choose = () => {
     const cases = make("select", { id: "interview-case" }, ...PRACTICE.cases.map((one) => make("option", { value: one.name, textContent: one.title })));
     const level = make("select", { id: "interview-level" }, ...PRACTICE.levels.map((name) => make("option", { value: name, textContent: name, selected: name === "senior" })));
+    const beginning = (text, name) => twice(text, "Really? The interview in another tab will be gone", taken, () => begin(name()));
     const begin = (name) => {
       const one = PRACTICE.cases.find((each) => each.name === name);
       const change = Math.floor(Math.random() * one.changes.length);
@@ -234,7 +262,7 @@
     body.replaceChildren(
       make("h2", { textContent: "Choose a case", tabIndex: -1 }),
       make("p", { className: "buttons" }, make("label", { htmlFor: cases.id, textContent: "Case" }), cases, make("label", { htmlFor: level.id, textContent: "Level" }), level),
-      make("p", { className: "buttons" }, button("Begin", () => begin(cases.value)), button("Draw a case for me", () => begin(PRACTICE.cases[Math.floor(Math.random() * PRACTICE.cases.length)].name)), importer()),
+      make("p", { className: "buttons" }, beginning("Begin", () => cases.value), beginning("Draw a case for me", () => PRACTICE.cases[Math.floor(Math.random() * PRACTICE.cases.length)].name), importer()),
       make("p", { textContent: `The clock starts at once, at ${LENGTH}:00 for the whole; you can pause it. Have paper or a board at hand, and speak aloud.` }),
       ...(unread() === null ? [] : [make("p", { className: "buttons" }, button("Save what could not be read as a file", () => download("interview-unread.json", unread(), "application/json")))]),
     );
@@ -476,6 +504,7 @@
       try {
         const found = JSON.parse(await file.files[0].text()), wrong = fault(found);
         if (wrong) throw new Error(wrong);
+        if (taken()) throw new Error("an interview goes on in another tab; reload this page to go on with that, or leave it there");
         const lost = adopt(found);
         phase(state.phase);
         tell(`The interview was read from the file.${state.phase === "talk" ? " The clock goes on." : ""}${lost}`);
@@ -486,19 +515,11 @@
     });
     return make("span", {}, make("label", { htmlFor: file.id, textContent: "or go on from a file " }), file);
   };
-  const leave = (text = "Leave, and forget this interview") => {
-    let sure = false;
-    const made = button(text, () => {
-      if (!sure && !(saved && state.phase === "grade")) {
-        sure = true;
-        made.textContent = "Really? Notes and answers will be gone";
-        return;
-      }
+  const leave = (text = "Leave, and forget this interview") =>
+    twice(text, "Really? Notes and answers will be gone", () => !(saved && state.phase === "grade"), () => {
       state = blank();
       phase("choose");
     });
-    return made;
-  };
 
   const draw = () => ({ choose, talk, grade })[state.phase]();
   room.replaceChildren(live, body);

@@ -5,7 +5,7 @@ import json
 import pytest
 from views import PHONE, WIDE, accessibility, opened, overflow, silence, third_parties, to_the_top
 
-SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE}
+SIZES = {"wide": WIDE, "tablet": dict(width=820, height=1180), "phone": PHONE, "narrow": dict(width=320, height=640)}
 CASE = "event_recommendation"
 
 
@@ -104,6 +104,20 @@ ASKED = {  # what a candidate asks in any case, and a word of the right answer i
     "How many visits a day, and what orders the list today?": dict(event_recommendation="A rule"),
     "What is the budget for compute?": dict(framework="20 µs of CPU", visual_search="I don't know", batch_and_online_serving="core-hour"),
     "How large is the team?": dict(framework="I don't know"),
+    "What is the p99 latency target?": dict(scale_and_cost="I don't know", video_search="200 ms", people_you_may_know="100 ms"),
+    "What training data do we have, annotated pairs or clicks?": dict(video_search="labelling team"),
+    "Do users search by text only, or also with an image?": dict(video_search="a text; ten videos"),
+    "Which languages do we have to support?": dict(video_search="a hundred"),
+    "Are connections symmetric?": dict(people_you_may_know="I don't know", video_search="I don't know"),
+    "How many connections does a user have on average?": dict(people_you_may_know="200 ties each"),
+    "What hardware do we have and what does it cost?": dict(scale_and_cost="4 cents"),
+    "What availability do we need?": dict(scale_and_cost="starts it again"),
+    "Is it batch or real time?": dict(scale_and_cost="four hours"),
+    "How fast does traffic grow?": dict(scale_and_cost="100 million"),
+    "How large is the model?": dict(scale_and_cost="I don't know", framework="I don't know"),
+    "What does the model predict and who uses it?": dict(monitoring_and_retraining="satisfied"),
+    "How many false alarms can the team tolerate?": dict(monitoring_and_retraining="four false"),
+    "How quickly must a failure be noticed?": dict(monitoring_and_retraining="an 8% loss within days"),
     "What is the timeline and team size?": dict(framework="I don't know", video_search="I don't know", event_recommendation="I don't know"),
 }
 
@@ -122,6 +136,22 @@ def test_the_interviewer_answers_what_is_asked(browser, site):
             view.page.get_by_role("button", name="Leave").click()
             view.page.get_by_role("button", name="Really?").click()
         assert wrong == []
+
+
+def test_a_double_click_or_a_held_key_on_leave_is_one_press(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        view.page.get_by_label("Data, 8 min").fill("as of the impression")
+        view.page.get_by_role("button", name="Leave").dblclick()
+        assert kept(view)["notes"] == {"3 Data": "as of the impression"}
+        view.page.reload()
+        view.page.get_by_role("button", name="Leave").focus()
+        for _ in range(5):
+            view.page.keyboard.down("Enter")
+        view.page.keyboard.up("Enter")
+        assert kept(view)["notes"] == {"3 Data": "as of the impression"}
+        view.page.get_by_role("button", name="Really?").press("Enter")
+        assert kept(view)["phase"] == "choose"
 
 
 @pytest.mark.parametrize("level", ["mid", "senior", "staff"])
@@ -186,6 +216,20 @@ def test_a_state_that_cannot_be_read_is_put_aside_and_said(browser, site, how, t
         assert list(silence(view)) == []
 
 
+def test_long_notes_are_seen_whole_on_the_screen_and_on_paper(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        notes = view.page.get_by_label("Data, 8 min")
+        empty = notes.bounding_box()["height"]
+        notes.fill("as of the impression\n" * 30)
+        for media in ("screen", "print"):
+            view.page.emulate_media(media=media)
+            assert notes.evaluate("(area) => area.scrollHeight <= area.clientHeight + 1"), media
+        notes.fill("")
+        view.page.emulate_media(media="screen")
+        assert notes.bounding_box()["height"] == empty >= 60
+
+
 def test_an_interview_of_an_older_edition_keeps_what_was_written(browser, site):
     with opened(browser, f"{site}/pages/mock_interview.html") as view:
         begin(view, site)
@@ -214,6 +258,23 @@ def test_two_tabs_do_not_write_over_each_other(browser, site):
         view.page.get_by_label("Data, 8 min").fill("of the first tab")
         view.page.close()
         assert json.loads(other.evaluate("localStorage.getItem('mlsd:interview')"))["notes"] == {"3 Data": "of the second tab"}
+
+
+def test_beginning_in_a_second_tab_asks_before_it_ends_the_interview_of_the_first(browser, site, tmp_path):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        other = view.page.context.new_page()
+        other.goto(f"{site}/pages/mock_interview.html")
+        begin(view, site)
+        view.page.get_by_label("Data, 8 min").fill("of the first tab")
+        file = tmp_path / "interview.json"
+        file.write_text(json.dumps(kept(view) | {"notes": {}}))
+        other.get_by_role("button", name="Begin", exact=True).dblclick()
+        other.locator("input[type=file]").set_input_files(file)
+        other.get_by_text("goes on in another tab").wait_for()
+        assert kept(view)["notes"] == {"3 Data": "of the first tab"}
+        other.get_by_role("button", name="Really? The interview in another tab").click()
+        view.page.get_by_text("goes on in another tab").wait_for()
+        assert kept(view)["notes"] == {}
 
 
 def test_after_a_reload_a_tabs_own_last_words_are_no_other_tab(browser, site):
@@ -256,6 +317,29 @@ def test_a_clock_that_slept_waits_and_asks(browser, site):
         assert view.page.locator(".time").inner_text().startswith("10:")
 
 
+def test_a_clock_that_is_set_back_loses_nothing(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        view.page.get_by_label("Data, 8 min").fill("as of the impression")
+        view.page.evaluate("() => { const now = Date.now; Date.now = () => now() - 3_600_000; }")
+        view.page.wait_for_function("document.querySelector('.time').textContent >= '0:02'")
+        view.page.reload()
+        assert view.page.get_by_label("Data, 8 min").input_value() == "as of the impression"
+
+
+def test_the_interview_goes_on_behind_another_tab(browser, site):
+    with opened(browser, f"{site}/pages/mock_interview.html") as view:
+        begin(view, site)
+        # A browser wakes a page that nobody sees once a minute.
+        view.page.evaluate("""() => {
+            const now = Date.now;
+            Object.defineProperty(document, "hidden", { get: () => true });
+            Date.now = () => now() + 60_000;
+        }""")
+        view.page.get_by_text("1:0").first.wait_for()
+        assert view.page.locator(".slept").is_hidden()
+
+
 def test_the_bank_filters_draws_and_hides_its_answers(browser, site):
     with opened(browser, f"{site}/pages/question_bank.html") as view:
         page = view.page
@@ -271,11 +355,27 @@ def test_the_bank_filters_draws_and_hides_its_answers(browser, site):
         page.keyboard.press("Enter")
         link = page.get_by_role("link", name="Where it is settled")
         assert link.is_visible() and CASE in link.get_attribute("href")
+        page.get_by_label("Kind").select_option("follow-up")
+        page.get_by_role("button", name="Draw one").click()
+        page.keyboard.press("Enter")
+        assert page.get_by_role("link", name="Where it stands").is_visible()  # with the others, which measure nothing
         page.get_by_role("button", name="Show all that match").click()
         page.get_by_label("Words").fill("zebra crossing")
         assert page.get_by_role("status").inner_text().startswith("0 of")
         page.get_by_label("Words").fill("")
         assert clean(view, "light", "wide") == []
+
+
+def test_filters_are_those_of_the_list_after_back(browser, site):
+    with opened(browser, f"{site}/pages/question_bank.html") as view:
+        view.page.get_by_label("Kind").select_option("exercise")
+        shown = view.page.get_by_role("status").inner_text()
+        view.page.goto(f"{site}/pages/plan.html")
+        view.page.go_back()
+        view.page.locator(".questions > li").first.wait_for()
+        chosen = view.page.get_by_label("Kind").input_value()
+        view.page.wait_for_function("(text) => document.querySelector('#bank [role=status]').textContent === text", arg=shown)
+        assert chosen == "exercise"
 
 
 def test_both_work_from_the_folder_without_a_server(browser, site):

@@ -22,7 +22,7 @@ def faults(svg: str, kind: str = ""):
     width, box = float(re.search(r' width="(\d+)"', svg)[1]), float(re.search(r'viewBox="\S+ \S+ (\S+)', svg)[1])
     if width > {"": diagrams.WIDE, "phone": diagrams.NARROW, "slide": diagrams.SLIDE}[kind][0] + 1:
         yield f"wider than its column: {width}"
-    least = {"": diagrams.LEAST_TEXT, "phone": 0, "slide": diagrams.LEAST_TEXT}[kind]  # a phone opens it large
+    least = {"": diagrams.LEAST_TEXT, "phone": 0, "slide": diagrams.LEAST_ON_A_SLIDE}[kind]  # a phone opens it large
     if (text := diagrams.FONT_SIZE * width / box) < least - 0.1:
         yield f"text of {text:.1f} pixels"
     if re.search(r"<(?:style|script|foreignObject|image)\b|(?:href|src)=", svg):

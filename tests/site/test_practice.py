@@ -107,6 +107,28 @@ def test_an_interview_changes_a_requirement_and_a_result_only_where_it_has_none(
     assert practice.of_interview([result]) == [result]
 
 
+def claiming(sentence):
+    record = dict(kind="claim", sentence=sentence, value=0.3, low=0.2, high=0.4, unit="")
+    return new_code_cell(outputs=[new_output("display_data", {MIME: record})])
+
+
+def test_a_prediction_is_answered_by_what_is_said_next_and_by_no_claim_of_another_section():
+    box = ":::{admonition} Predict\n:class: predict attention\nIs six days enough to see it in clicks?\n:::"
+    printed = new_code_cell(outputs=[new_output("display_data", {"text/markdown": "This test sees a lift of 39%."})])
+    says, elsewhere = new_markdown_cell("No. Size a test first."), claiming("An index is as large as its formula says")
+    places = SimpleNamespace(url="", of=lambda title: title)
+
+    def answer(*cells):
+        page = new_notebook(cells=[new_markdown_cell(f"# X\n\n## Online\n\n{box}"), *cells])
+        return next(practice.questions("x", page, places, ""))["answer"]
+
+    found = answer(printed, says, new_markdown_cell("## Serve"), elsewhere)
+    assert "39%" in found and "Size a test first" in found and "index" not in found
+    assert "index" in answer(printed, says, elsewhere), "the section goes on"
+    assert "index" in answer(new_markdown_cell("## What happens?"), elsewhere), "a box ends its section"
+    assert "see clicks" in answer(printed, says, new_markdown_cell("## Later"), claiming("In six days enough is there to see clicks"))
+
+
 def test_a_numbered_heading_is_a_step_by_its_name():
     assert practice.step_of("3. Data", "frame") == "data" and practice.step_of("The split", "data") == "data"
     assert practice.step_of("5. Monitors with a reason each", "data") == "" == practice.step_of("8. Trade-offs", "monitor")

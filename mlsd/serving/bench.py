@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import platform
 import tempfile
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,8 +24,9 @@ from mlsd.serving.bundle import Bundle, encoder_version, publish_bundle, read_bu
 from mlsd.serving.load import Call, run_load, summary
 from mlsd.serving.process import Service
 from mlsd.serving.redis_server import RedisMissing, RedisServer
+from mlsd.serving.scoring import Live
 from mlsd.serving.store import ANYONE, Store, open_store
-from mlsd.timing import time_each
+from mlsd.timing import Stopwatch, time_each
 
 N_USERS, N_ITEMS, N_CANDIDATES, N_FEATURES = 2_000, 500, 50, 20
 ENCODER = encoder_version({})
@@ -48,6 +51,28 @@ def predict_limit(bundle: Bundle, rows: Sequence[int], n: int = 100) -> pd.DataF
         ms = np.median(time_each(lambda i, size=size: bundle.predict(matrix[:size]), max(3, min(n, 100_000 // size))))
         table[size] = dict(ms_per_call=ms, rows_per_second=1000 * size / ms)
     return pd.DataFrame.from_dict(table, orient="index").rename_axis("rows_per_call")
+
+
+def in_process(store: Store, bundle: Bundle, concurrency: Sequence[int], n: int) -> pd.DataFrame:
+    """What a list costs without a service: rows read from the store, features, predict, rank, in so many threads of this process.
+
+    Columns as those of `sweep` that apply. The service's processor time and its p99 are to be held against these.
+    """
+    none = Live.of(np.zeros(N_CANDIDATES), np.zeros(N_CANDIDATES))
+
+    def one(i: int) -> float:
+        start = time.perf_counter()
+        user, items = store.rows("user", [i % N_USERS], ENCODER)[0], store.rows("item", range(N_CANDIDATES), ENCODER)
+        scores = bundle.score(user, items, none, 0.0)
+        [(items[j], scores[j]) for j in np.argsort(-scores, kind="stable")[:10]]
+        return 1000 * (time.perf_counter() - start)
+
+    rows = {}
+    for clients in concurrency:
+        with ThreadPoolExecutor(clients) as threads, Stopwatch() as watch:
+            p50, p95, p99 = np.quantile(list(threads.map(one, range(n))), [0.5, 0.95, 0.99])
+        rows[clients] = dict(p50_ms=p50, p95_ms=p95, p99_ms=p99, per_second=n / watch.wall, cpu_ms=1000 * watch.cpu / n)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("concurrency")
 
 
 def sweep(service: Service, calls: Sequence[Call], concurrency: Sequence[int], n: int, lists_per_call: int = 1) -> pd.DataFrame:
@@ -113,6 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
             ):
                 p50, p99 = np.quantile(ms, [0.5, 0.99])
                 print(f"{what:32} p50 {p50:7.3f} ms   p99 {p99:7.3f} ms")
+            print(f"\nin process, {name}: rows, features, predict and rank, no service")
+            print(in_process(store, bundle, concurrency, n).round(2).to_string() + "\n")
         print("\nthe model's own predict, no service")
         print(predict_limit(bundle, [1, N_CANDIDATES, 32 * N_CANDIDATES, 100_000]).round(3))
         for name, address in addresses.items():

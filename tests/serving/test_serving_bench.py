@@ -15,6 +15,7 @@ def test_a_short_bench_runs_to_its_end(capsys, monkeypatch):
     bench.main(["--requests", "64", "--concurrency", "2"])
     shown = capsys.readouterr().out
     assert "LMDB alone is measured" in shown
+    assert "in process, LMDB: rows, features, predict and rank" in shown
     for mode in ("precomputed list", "single", "micro-batch of up to 32", "batch of 32 users"):
         assert f"{mode}, LMDB (per_second" in shown
     reads = re.search(r"read a list of 50, LMDB\s+p50\s+([\d.]+) ms", shown)

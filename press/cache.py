@@ -28,9 +28,14 @@ def failed_claims(notebook: nbformat.NotebookNode) -> list[str]:
     return [key_of(record) for record in [claim for claim in records(notebook, "claim") if not claim["held"]] + refuted]
 
 
+def cache_of(root: Path = ROOT):
+    """The jupyter-cache of this book as it stands: enough to look up a page, once a build has opened it."""
+    return get_cache(root / "_build" / ".jupyter_cache")
+
+
 def open_cache(root: Path = ROOT):
-    """The jupyter-cache of this book, with what is up to date in it and nothing else."""
-    cache = get_cache(root / "_build" / ".jupyter_cache")
+    """The jupyter-cache of this book, with what is up to date in it and nothing else. It looks at every page, which takes a second."""
+    cache = cache_of(root)
     for page in pages(root):
         _adopt(page, cache, root)
     current = {record.pk for page in pages(root) if (record := _record(page, cache, root))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from press.cache import executed, open_cache
+from press.cache import cache_of, executed
 from press.depends import is_current
 from press.records import key_of, read_report, records
 
@@ -21,9 +22,13 @@ def parts(root: Path) -> dict[str, str]:
     return {entry["file"]: caption for entry, caption in listed if entry["file"].startswith("chapters/")}
 
 
+@functools.cache
 def executed_pages(root: Path) -> dict[str, nbformat.NotebookNode]:
-    """Each chapter and lab that the cache holds, executed, by name, in the order of the table of contents."""
-    cache = open_cache(root)
+    """Each chapter and lab that the cache holds, executed, by name, in the order of the table of contents.
+
+    A build asks often, and executes nothing any more when it does: they are read once. They are not to be changed.
+    """
+    cache = cache_of(root)
     found = {name.removeprefix("chapters/"): executed(root / f"{name}.ipynb", cache, root) for name in parts(root)}
     return {name: notebook for name, notebook in found.items() if notebook is not None}
 

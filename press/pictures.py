@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from PIL import Image
 from sphinx.application import Sphinx
 
-from press.cache import executed, open_cache
+from press.cache import cache_of, executed
 
 NARROW = "application/vnd.mlsd.narrow+svg"  # that of mlsd.figures, which a test compares
 MANY_BYTES = 60_000
@@ -89,7 +89,7 @@ def vary(app: Sphinx, doctree: nodes.document) -> None:
     if not images:
         return
     root = Path(app.srcdir)
-    notebook = executed(root / f"{app.env.docname}.ipynb", open_cache(root), root)
+    notebook = executed(root / f"{app.env.docname}.ipynb", cache_of(root), root)
     narrow = narrow_drawings(notebook) if notebook else {}
     for image in images:
         path = Path(app.env.relfn2path(image["uri"], app.env.docname)[1])

@@ -17,10 +17,10 @@ from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from press import diagrams, name_of, pages
-from press.cache import executed, open_cache
+from press import diagrams
 from press.contract import kind_of
 from press.diagrams import WHITEBOARD
+from press.evidence import executed_pages
 from press.notebooks import markdown
 from press.records import records
 
@@ -124,11 +124,9 @@ def sheet(name: str, notebook: NotebookNode, root: Path) -> str:
 
 def chapters(root: Path) -> Iterator[tuple[str, NotebookNode]]:
     """(name, executed notebook) of the chapters that the cache holds."""
-    cache = open_cache(root)
-    for page in pages(root):
-        notebook = executed(page, cache, root)
-        if notebook is not None and kind_of(notebook) in ("case", "production"):
-            yield name_of(page), notebook
+    for name, notebook in executed_pages(root).items():
+        if kind_of(notebook) in ("case", "production"):
+            yield name, notebook
 
 
 # ---------- on the site ----------

@@ -199,10 +199,8 @@ class Directive(SphinxDirective):
         return self.env.temp_data["press_known"]
 
     def executed(self) -> dict[str, NotebookNode]:
-        """The pages as they ran, read once for each page that asks."""
-        if "press_executed" not in self.env.temp_data:
-            self.env.temp_data["press_executed"] = executed_pages(self.root)
-        return self.env.temp_data["press_executed"]
+        """The pages as they ran."""
+        return executed_pages(self.root)
 
     def url(self, name: str) -> str:
         return f"../{self.env.app.builder.get_target_uri(f'chapters/{name}')}"

@@ -81,9 +81,14 @@ def _record(page: Path, cache, root: Path):
     return record if record.data.get("fingerprint") == fingerprint(page, root) else None
 
 
+def is_stale(page: Path, cache, root: Path = ROOT) -> bool:
+    """Whether a page has to be executed: the cache has nothing that was made from what it depends on now."""
+    return _record(page, cache, root) is None
+
+
 def executed(page: Path, cache, root: Path = ROOT) -> nbformat.NotebookNode | None:
     """The page with the outputs that the cache has for what it depends on now, or None."""
-    if _record(page, cache, root) is None:
+    if is_stale(page, cache, root):
         return None
     return cache.merge_match_into_notebook(nbformat.read(page, as_version=4))[1]
 

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from press import ROOT, name_of, pages
-from press.cache import executed, failed_claims, open_cache, store
+from press.cache import failed_claims, is_stale, open_cache, store
 from press.depends import fingerprint
 from press.kernels import execute
 from press.records import records
@@ -21,7 +21,7 @@ from press.records import records
 def execute_stale(root: Path = ROOT, workers: int | None = None, memory_limit: int | None = None) -> list[str]:
     """Execute what is stale, `workers` pages at a time (default: one a core), and keep what succeeds. Returns the names of what failed."""
     cache = open_cache(root)
-    todo = {page: fingerprint(page, root) for page in pages(root) if executed(page, cache, root) is None}
+    todo = {page: fingerprint(page, root) for page in pages(root) if is_stale(page, cache, root)}
     n_pages = len(pages(root))
     print(f"{n_pages - len(todo)} of {n_pages} pages are up to date; executing {len(todo)}", flush=True)
     failed = []

@@ -30,7 +30,7 @@ from press import (
     weight,
     workshop,
 )
-from press.cache import executed, open_cache
+from press.cache import is_stale, open_cache
 from press.depends import fingerprint
 from press.execute import execute_stale
 
@@ -70,7 +70,7 @@ def execute_what_is_stale(app: Sphinx) -> None:
     """Here too, for those who build without make: in parallel, and by the one notion of stale. A page that fails stops the build."""
     root = Path(app.srcdir)
     cache = open_cache(root)
-    if any(executed(page, cache, root) is None for page in pages(root)) and (failed := execute_stale(root)):
+    if any(is_stale(page, cache, root) for page in pages(root)) and (failed := execute_stale(root)):
         raise SphinxError(f"these pages failed: {', '.join(failed)}")
 
 

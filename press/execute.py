@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 from press import ROOT, name_of, pages
@@ -25,7 +26,7 @@ def execute_stale(root: Path = ROOT, workers: int | None = None, memory_limit: i
     n_pages = len(pages(root))
     print(f"{n_pages - len(todo)} of {n_pages} pages are up to date; executing {len(todo)}", flush=True)
     failed = []
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(execute, page): page for page in todo}
         for done, future in enumerate(as_completed(futures), 1):
             page = futures[future]

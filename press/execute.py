@@ -16,13 +16,16 @@ from press import ROOT, name_of, pages
 from press.cache import failed_claims, is_stale, open_cache, store
 from press.depends import fingerprint
 from press.kernels import execute
-from press.records import records
+from press.records import read_report, records
 
 
 def execute_stale(root: Path = ROOT, workers: int | None = None, memory_limit: int | None = None) -> list[str]:
     """Execute what is stale, `workers` pages at a time (default: one a core), and keep what succeeds. Returns the names of what failed."""
     cache = open_cache(root)
-    todo = {page: fingerprint(page, root) for page in pages(root) if is_stale(page, cache, root)}
+    stale = [page for page in pages(root) if is_stale(page, cache, root)]
+    alone = read_report(root, "alone")  # the longest first, or the last one runs with the other cores idle
+    stale.sort(key=lambda page: -alone.get(name_of(page), {}).get("cpu_seconds", float("inf")))
+    todo = {page: fingerprint(page, root) for page in stale}
     n_pages = len(pages(root))
     print(f"{n_pages - len(todo)} of {n_pages} pages are up to date; executing {len(todo)}", flush=True)
     failed = []
